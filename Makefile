@@ -1,0 +1,45 @@
+# make demo     the whole job on the packaged samples; pictures and tables in demo-output/
+# make test     the tests, without the long ones
+# make test-all all tests
+# make lint     style and import order
+# make format   put the style right
+#
+# Each makes its own .venv on first use. PYTHON=/path/to/python picks the interpreter (3.11 or newer).
+
+SHELL := /bin/sh
+OUT ?= demo-output
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# Each worker holds a CT, its features and torch: more than four want more memory than a laptop has.
+WORKERS ?= $(shell n=$(CORES); [ $$n -gt 4 ] && n=4; echo $$n)
+# napari needs a real OpenGL context, which Qt's offscreen platform has not: a virtual X server has.
+DISPLAY_SERVER := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter-out Linux,$(shell uname))),,xvfb-run -a -s "-screen 0 1600x1000x24")
+# One thread for each worker, or they fight over the cores.
+PYTEST := $(DISPLAY_SERVER) env OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS)
+
+.PHONY: demo test test-all lint format clean
+
+demo: .venv/.installed
+	.venv/bin/tapct demo --out $(OUT)
+
+test: .venv/.installed .venv/.display
+	$(PYTEST) $(ARGS)
+
+test-all: .venv/.installed .venv/.display
+	$(PYTEST) -m "slow or not slow" $(ARGS)
+
+lint: .venv/.installed
+	.venv/bin/ruff check .
+
+format: .venv/.installed
+	.venv/bin/ruff check --fix .
+
+clean:
+	rm -rf .venv demo-output build dist *.egg-info .pytest_cache .ruff_cache
+
+.venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
+	@PYTHON="$(PYTHON)" sh scripts/setup.sh packages
+	@touch $@
+
+.venv/.display: scripts/setup.sh | .venv/.installed
+	@sh scripts/setup.sh display
+	@touch $@

@@ -1,0 +1,55 @@
+"""CT in, features out, and what features are good for: the library under napari-tapct.
+
+    import tapct_core as tc
+
+    baseline, followup = tc.load_ct("baseline.nii.gz"), tc.load_ct("followup.nii.gz")
+    encoder = tc.load_encoder()
+    before, after = tc.embed(baseline, encoder), tc.embed(followup, encoder)
+    matches = tc.match_points(before, after, [[-46.0, -112.0, -62.0]])  # LPS mm
+
+World coordinates are LPS+ millimetres, arrays are (z, y, x). For research only; not a medical device.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("napari-tapct")
+except PackageNotFoundError:  # a bare checkout
+    __version__ = "0+unknown"
+
+# Names are fetched on first use, so that `import tapct_core` costs nothing and torch waits until it is needed.
+_HOME = {
+    "UserError": "errors",
+    "Geometry": "geometry",
+    "CTVolume": "volume",
+    "LabelMap": "volume",
+    "load_ct": "io",
+    "load_labels": "io",
+    "save_labels": "io",
+    "InputSpec": "preprocessing",
+    "Encoder": "encoders",
+    "load_encoder": "encoders",
+    "list_encoders": "encoders",
+    "FeatureMap": "features",
+    "FeatureStore": "store",
+    "embed": "embedding",
+    "match_points": "matching",
+    "LinearProbe": "probe",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'tapct_core' has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,89 @@
+"""``tapct match``: points of a baseline scan, found in a follow-up."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+
+from .options import add_common_options, coordinate, count, embed_from_args, read_points
+
+COLUMNS = ("name", "rank", "x", "y", "z", "similarity", "cycle_error_mm", "confidence")
+
+
+def add_parser(commands) -> None:
+    """Adds the command to ``tapct``."""
+    parser = commands.add_parser(
+        "match",
+        help="find points of one scan in another",
+        description="Finds points of BASELINE, given in LPS mm, in FOLLOWUP and ranks the candidates.",
+        epilog=(
+            "example:\n  tapct match baseline.nii.gz followup.nii.gz --point -46 -112 -62\n"
+            "  tapct match baseline/ followup/ --points lesions.csv --out matches.csv\n\n"
+            "Points are LPS millimetres (DICOM's patient system); the CSV has columns name,x,y,z.\n"
+            "cycle_error_mm is how far the way back misses the point; confidence is empty until it is calibrated."
+        ),
+    )
+    parser.add_argument("baseline", metavar="BASELINE")
+    parser.add_argument("followup", metavar="FOLLOWUP")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "--point", nargs=3, type=coordinate, action="append", metavar=("X", "Y", "Z"), help="LPS mm; may be repeated"
+    )
+    where.add_argument("--points", type=Path, metavar="CSV", help="columns name,x,y,z")
+    parser.add_argument("--top-k", type=count, default=3, metavar="K", help="candidates a point (default 3)")
+    parser.add_argument("--json", action="store_true", help="machine-readable, to stdout")
+    parser.add_argument("--out", type=Path, metavar="CSV", help="write the candidates to this file")
+    add_common_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Matches and prints or writes the candidates."""
+    points = (
+        read_points(args.points) if args.points else [(str(i), tuple(p)) for i, p in enumerate(args.point, start=1)]
+    )
+    _, before = embed_from_args(args.baseline, args)
+    _, after = embed_from_args(args.followup, args)
+
+    from ..matching import match_points
+
+    found = match_points(before, after, [point for _, point in points], top_k=args.top_k)
+    rows = [_row(name, match) for (name, _), one in zip(points, found, strict=True) for match in one.matches]
+    if args.out:
+        _write(args.out, rows)
+    if args.json:
+        print(json.dumps(rows))
+    elif not args.out:
+        _print(rows)
+    return 0
+
+
+def _row(name: str, match) -> dict:
+    x, y, z = (round(float(c), 3) for c in match.point_lps_mm)
+    cycle = None if match.cycle_error_mm is None else round(float(match.cycle_error_mm), 3)
+    confidence = None if match.confidence is None else round(float(match.confidence), 4)
+    values = (name, match.rank, x, y, z, round(float(match.similarity), 5), cycle, confidence)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _write(path: Path, rows: list[dict]) -> None:
+    from ..atomic import atomic_path
+
+    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+
+
+def _print(rows: list[dict]) -> None:
+    out = sys.stdout
+    out.write(f"{'point':12s} {'rank':>4s} {'x':>8s} {'y':>8s} {'z':>8s}  {'similarity':>10s} {'cycle mm':>8s}\n")
+    for row in rows:
+        cycle = "-" if row["cycle_error_mm"] is None else f"{row['cycle_error_mm']:.1f}"
+        out.write(
+            f"{row['name'][:12]:12s} {row['rank']:4d} {row['x']:8.1f} {row['y']:8.1f} {row['z']:8.1f}"
+            f"  {row['similarity']:10.3f} {cycle:>8s}\n"
+        )

@@ -1,0 +1,155 @@
+"""Options that several commands share, and how they become an encoder and features."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import UserError
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """--encoder, --plan, --spacing, --overlap, --device and --series, as embed, match and probe take them."""
+    group = parser.add_argument_group("features")
+    group.add_argument(
+        "--encoder", metavar="NAME|DIR|none", help="an encoder of `tapct encoders`, a folder, or none (HU alone)"
+    )
+    group.add_argument(
+        "--plan",
+        choices=("release", "spacing"),
+        help="how the scan is laid out for the encoder (default: the encoder's)",
+    )
+    group.add_argument(
+        "--spacing", nargs=3, type=positive, metavar=("Z", "Y", "X"), help="voxel spacing in mm for the spacing plan"
+    )
+    group.add_argument(
+        "--overlap",
+        type=fraction,
+        default=0.0,
+        metavar="F",
+        help="share of a window that the next one repeats (default 0)",
+    )
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    group.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
+
+
+def positive(text: str) -> float:
+    """A finite number above zero."""
+    value = _number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number from 0 up to, and without, 1."""
+    value = _number(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
+    return value
+
+
+def coordinate(text: str) -> float:
+    """A finite number of millimetres."""
+    return _number(text)
+
+
+def count(text: str) -> int:
+    """A whole number above zero."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above zero")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a number")
+    return value
+
+
+def encoder_from_args(args: argparse.Namespace):
+    """The Encoder a person asked for; None for ``--encoder none``. Loaded once a run."""
+    if args.encoder == "none":
+        return None
+    if not hasattr(args, "_encoder"):
+        from ..encoders import load_encoder
+
+        args._encoder = load_encoder(args.encoder, device=args.device)
+    return args._encoder
+
+
+def embed_from_args(path: str | Path, args: argparse.Namespace):
+    """A CT file, a DICOM folder -> (CTVolume, FeatureMap); features come from the cache when they are there."""
+    from ..io import load_ct
+    from ..store import FeatureStore, embed_cached
+
+    volume = load_ct(path, series=args.series)
+    with progress_bar(f"embedding {Path(path).name}") as progress:
+        features = embed_cached(
+            volume,
+            encoder_from_args(args),
+            plan=args.plan,
+            spacing_mm=tuple(args.spacing) if args.spacing else None,
+            overlap=args.overlap,
+            store=FeatureStore(),
+            progress=progress,
+        )
+    return volume, features
+
+
+class progress_bar:
+    """A tqdm bar behind the house's ``progress(done, total)`` callback; silent where stderr is no terminal."""
+
+    def __init__(self, what: str, unit: str = "window") -> None:
+        self.what, self.unit, self.bar = what, unit, None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        return self._update
+
+    def __exit__(self, *exc: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _update(self, done: int, total: int) -> None:
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, desc=self.what, unit=self.unit, disable=not sys.stderr.isatty(), leave=False)
+        self.bar.update(done - self.bar.n)
+
+
+def read_points(path: Path) -> list[tuple[str, tuple[float, float, float]]]:
+    """A CSV with columns name, x, y, z (LPS mm) -> [(name, (x, y, z))]. Raises UserError naming the line."""
+    import csv
+
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, skipinitialspace=True))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; give a CSV with the columns name,x,y,z") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV text file ({error}); give the columns name,x,y,z") from None
+    missing = [column for column in ("x", "y", "z") if not rows or column not in rows[0]]
+    if missing:
+        raise UserError(
+            f"{path} has {'no rows' if not rows else 'no column ' + ', '.join(missing)}; it needs name,x,y,z in LPS mm"
+        )
+    points = []
+    for line, row in enumerate(rows, start=2):
+        try:
+            point = tuple(_number(row[axis] or "") for axis in "xyz")
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"{path}, line {line}: {error}; x, y and z are LPS millimetres") from None
+        points.append((row.get("name") or str(line - 1), point))
+    return points

@@ -1,0 +1,116 @@
+"""What every reader asks of a file, whatever its format: can the grid be placed, and are these Hounsfield units?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import UserError
+from ..geometry import Geometry, GeometryError, Orientation, orient
+from ..volume import AIR_HU, to_int16_hu
+
+VOXEL_MM = (0.01, 100.0)
+"""Voxel edges outside this range (mm) are taken for a broken header: micro-CT to coarse phantom scans lie inside."""
+MAX_SHEAR_DEGREES = 0.5
+"""Axes may deviate this much from a right angle, for rounding in headers; more is a tilted gantry."""
+DEFLATE_RATIO = 1032
+"""The most that deflate can shrink (RFC 1951: 258 bytes by 2 bits), so the most a file can hold per stored byte."""
+NOT_HU = "if it is a CT, save it in Hounsfield units first"
+
+
+def place(file_shape: tuple[int, ...], file_affine: np.ndarray, name: str) -> tuple[Orientation, Geometry]:
+    """:func:`~tapct_core.geometry.orient` for a file called ``name``: its affine takes index to LPS mm.
+
+    Raises UserError when the affine is singular, not finite, sheared, or its voxels have an impossible size.
+    """
+    try:
+        orientation, geometry = orient(file_shape[:3], file_affine)
+    except GeometryError as error:
+        raise UserError(f"{name}: {error}; correct its header or convert it from the original DICOM again") from None
+    spacing = geometry.spacing_mm
+    if min(spacing) < VOXEL_MM[0] or max(spacing) > VOXEL_MM[1]:
+        raise UserError(
+            f"{name}: voxels of {spacing[0]:.4g} x {spacing[1]:.4g} x {spacing[2]:.4g} mm (z, y, x) cannot be right; "
+            "correct the header"
+        )
+    cosines = np.abs(geometry.direction.T @ geometry.direction - np.eye(3)).max()
+    if cosines > np.sin(np.radians(MAX_SHEAR_DEGREES)):
+        raise UserError(
+            f"{name}: the axes are not at right angles (off by {np.degrees(np.arcsin(min(1.0, cosines))):.1f} degrees), "
+            "as after a tilted gantry; resample it to a rectangular grid first"
+        )
+    return orientation, geometry
+
+
+def hounsfield(raw: np.ndarray, slope: float, intercept: float, name: str) -> np.ndarray:
+    """Stored values of a whole file -> int16 HU, same shape and memory order, padding under -1024 made air.
+
+    int16 with slope 1 and intercept 0 is passed through, without a copy unless there is padding.
+    Raises UserError for values that no CT has (see :func:`refuse_unless_ct`).
+    """
+    if raw.dtype == np.int16 and slope == 1.0 and intercept == 0.0:
+        hu = raw.astype(np.int16, copy=False)
+        hu = np.maximum(hu, AIR_HU) if hu.min() < AIR_HU else hu
+        refuse_unless_ct(hu, False, name)
+        return hu
+    hu = np.empty(raw.shape, np.int16, order="F")
+    finite = fractional = False
+    for k in range(raw.shape[-1]):  # by slices, so that no float copy of the whole scan is made
+        values = raw[..., k].astype(np.float64) * slope + intercept
+        known = np.isfinite(values)
+        finite = finite or bool(known.any())
+        fractional = fractional or bool((values[known] != np.rint(values[known])).any())
+        hu[..., k] = to_int16_hu(values)
+    if not finite:
+        raise UserError(f"{name} has no finite value (all NaN); convert it from the original again")
+    refuse_unless_ct(hu, fractional, name)
+    return hu
+
+
+def refuse_unless_ct(hu: np.ndarray, fractional: bool, name: str) -> None:
+    """Raise UserError where the values themselves show that this is no CT in HU; ``hu`` is int16, any shape.
+
+    A format without a modality leaves only the values. Air and fat are negative, so nearly every CT
+    has values below 0, and a file with one is taken as CT. Without any, it is refused when 5 % of it
+    is exactly 0 (a background, as in labels, MR and PET) or when it spans more than 500 HU: a crop
+    inside one organ has no fat or air either, but then spans less. (Of 4,680 random crops of 30, 60
+    and 100 mm from 24 scans of chest, abdomen and legs, none is refused by this; 6 have no value
+    below 0.) Fractional values that span less than 30 HU, less than the noise of a CT, have been normalised.
+    """
+    low, high = int(hu.min()), int(hu.max())
+    if fractional and high - low < 30:
+        raise UserError(f"{name} is not a CT in HU: its fractional values span {low} to {high}, as after normalising; {NOT_HU}")
+    if low < 0:
+        return
+    if low == high:
+        raise UserError(f"{name} is not a CT: every voxel is {low}; {NOT_HU}")
+    if not fractional and _piecewise_constant(hu):
+        raise UserError(f"{name} is not a CT: its {low} to {high} come in uniform patches, as in a label map; choose the CT itself")
+    first, last = np.percentile(hu, (0.5, 99.5))
+    if (hu == 0).mean() >= 0.05 or last - first > 500:
+        raise UserError(
+            f"{name} is not a CT in HU: its values run from {low} to {high} with none below 0, "
+            f"as in MR, PET or a CT without its rescale intercept; {NOT_HU}"
+        )
+
+
+def _piecewise_constant(values: np.ndarray) -> bool:
+    """Whether neighbours along the first axis mostly agree where either is not 0: labels do, noise does not."""
+    before, after = values[:-1], values[1:]
+    inside = (before != 0) | (after != 0)
+    return bool(inside.any()) and bool((before == after)[inside].mean() > 0.6)
+
+
+def whole_labels(raw: np.ndarray, name: str) -> np.ndarray:
+    """Stored values -> uint8 or uint16 labels, same shape. Raises UserError unless all are whole and 0 to 65535."""
+    low, high = raw.min(), raw.max()  # NaN fails the comparison below
+    if not (low >= 0 and high <= 65535):
+        raise UserError(f"{name} is no label map: its values run from {low} to {high}, not 0 to 65535; choose the segmentation")
+    labels = raw.astype(np.uint8 if high < 256 else np.uint16, copy=False)
+    if raw.dtype.kind == "f" and not np.array_equal(labels, raw):
+        raise UserError(f"{name} is no label map: it has fractional values; choose the segmentation")
+    return labels
+
+
+def house_array(file_array: np.ndarray, orientation: Orientation) -> np.ndarray:
+    """File order -> contiguous (z, y, x); without a copy where the file's order is the house's already."""
+    return np.ascontiguousarray(orientation.apply(file_array))

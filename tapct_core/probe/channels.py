@@ -1,0 +1,153 @@
+"""The columns a probe sees: tokens, and HU beside them when asked; their statistics in a scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..features import FeatureMap
+from ..geometry import Geometry
+from .hu import VoxelScores, token_channels, voxel_channels
+from .upsample import GridScores, ScoreField, axis_weights
+
+HU_FEATURES = (None, "token", "voxel")
+BODY_HU = -500
+_STATISTICS_TOKENS = 20_000
+_SAMPLE_BLOCK = 2048
+_SCORE_BLOCK = 4096
+
+_token_channels: WeakKeyDictionary[FeatureMap, np.ndarray] = WeakKeyDictionary()
+_statistics: WeakKeyDictionary[FeatureMap, dict] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class Standard:
+    """Mean and standard deviation (D,) of each column, float64."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """Columns of mean 0 and deviation 1, float32."""
+        return ((x - self.mean) / self.std).astype(np.float32)
+
+
+def columns_at(features: FeatureMap, points_lps_mm: np.ndarray, hu_features: str | None) -> np.ndarray:
+    """Raw columns (N, D) float32 at LPS points: tokens, interpolated trilinearly and never snapped, then HU columns."""
+    parts = []
+    for start in range(0, len(points_lps_mm), _SAMPLE_BLOCK):
+        points = points_lps_mm[start : start + _SAMPLE_BLOCK]
+        corners, weights = features.corners(points)
+        grids = [features.tokens] + ([_grid_channels(features)] if hu_features == "token" else [])
+        block = [_weighted(grid, corners, weights) for grid in grids]
+        parts.append(np.concatenate(block, axis=1))
+    columns = np.concatenate(parts) if parts else np.empty((0, column_count(features, hu_features)), np.float32)
+    return np.concatenate([columns, voxel_channels(features, points_lps_mm)], axis=1) if hu_features == "voxel" else columns
+
+
+def column_count(features: FeatureMap, hu_features: str | None) -> int:
+    """How many columns D a probe sees."""
+    from .hu import KNOTS_HU, VOXEL_CHANNELS
+
+    return features.dim + {None: 0, "token": 2 * len(KNOTS_HU) + 1, "voxel": VOXEL_CHANNELS}[hu_features]
+
+
+def statistics(features: FeatureMap, hu_features: str | None) -> Standard:
+    """Statistics of the scan's own columns over the body, from an even choice of about 20,000 tokens.
+
+    Tokens in air say how large the field of view is, not who lies in it, so they are left out while any others are
+    there. Kept as long as the FeatureMap lives, since every stroke asks again.
+    """
+    held = _statistics.setdefault(features, {})
+    if hu_features not in held:
+        held[hu_features] = _measure(features, hu_features)
+    return held[hu_features]
+
+
+def _measure(features: FeatureMap, hu_features: str | None) -> Standard:
+    flat = np.flatnonzero(features.valid)
+    index = np.column_stack(np.unravel_index(flat, features.geometry.shape))
+    points = features.geometry.to_world(index)
+    voxel = np.rint(features.hu_geometry.to_index(points)).astype(int).clip(0, np.array(features.hu.shape) - 1)
+    body = features.hu[tuple(voxel.T)] > BODY_HU
+    if body.any():
+        flat, points = flat[body], points[body]
+    stride = max(1, len(flat) // _STATISTICS_TOKENS)
+    # A stride prime to the grid's own sides would be ideal; a fixed shuffle is simpler and as even.
+    order = np.sort(np.random.default_rng(0).permutation(len(flat))[: -(-len(flat) // stride)])
+    columns = [features.tokens.reshape(-1, features.dim)[flat[order]].astype(np.float32)]
+    if hu_features == "token":
+        grid = _grid_channels(features)
+        columns.append(grid.reshape(-1, grid.shape[-1])[flat[order]])
+    elif hu_features == "voxel":
+        columns.append(voxel_channels(features, points[order]))
+    x = np.concatenate(columns, axis=1)
+    x = x[np.isfinite(x).all(axis=1)]
+    if len(x) == 0:
+        return Standard(np.zeros(x.shape[1]), np.ones(x.shape[1]))
+    return Standard(x.mean(axis=0, dtype=np.float64), np.maximum(x.std(axis=0, dtype=np.float64), 1e-3))
+
+
+def score_fields(
+    features: FeatureMap, hu_features: str | None, weights: np.ndarray, constants: np.ndarray, target: Geometry
+) -> list[ScoreField]:
+    """The linear head ``weights`` (D, K), ``constants`` (K,) on raw columns, as fields to be read on ``target``.
+
+    Only tokens that the target's voxels touch are scored. Tokens with a value that is not finite count as invalid.
+    """
+    along = axis_weights(features.geometry, target)
+    box = tuple(_span(rows) for rows in along)
+    grids = [features.tokens[box]] + ([_grid_channels(features)[box]] if hu_features == "token" else [])
+    scores = _scores(grids, weights, constants)
+    valid = features.valid[box] & np.isfinite(scores).all(axis=-1)
+    planar = np.moveaxis(np.where(valid[..., None], scores, np.float32(0)), -1, 1)
+    cut = tuple(rows[:, part] for rows, part in zip(along, box, strict=True))
+    fields: list[ScoreField] = [GridScores(np.ascontiguousarray(planar), valid, cut)]
+    if hu_features == "voxel":
+        fields.append(VoxelScores.on(features, weights[features.dim :], target))
+    return fields
+
+
+def token_scores(
+    features: FeatureMap, hu_features: str | None, weights: np.ndarray, constants: np.ndarray, index: np.ndarray
+) -> np.ndarray:
+    """Scores (N, K) of the tokens with flat ``index``."""
+    grids = [features.tokens] + ([_grid_channels(features)] if hu_features == "token" else [])
+    return _scores([grid.reshape(-1, grid.shape[-1])[index] for grid in grids], weights, constants)
+
+
+def _scores(grids: list[np.ndarray], weights: np.ndarray, constants: np.ndarray) -> np.ndarray:
+    shape = grids[0].shape[:-1]
+    flat = [np.ascontiguousarray(grid).reshape(-1, grid.shape[-1]) for grid in grids]
+    out = np.empty((len(flat[0]), weights.shape[1]), np.float32)
+    weights = weights.astype(np.float32)
+    for start in range(0, len(out), _SCORE_BLOCK):
+        block, row = out[start : start + _SCORE_BLOCK], 0
+        block[:] = constants
+        for grid in flat:  # float16 becomes float32 a block at a time, while it is in the processor's cache
+            width = grid.shape[1]
+            block += grid[start : start + _SCORE_BLOCK].astype(np.float32, copy=False) @ weights[row : row + width]
+            row += width
+    return out.reshape(*shape, -1)
+
+
+def _grid_channels(features: FeatureMap) -> np.ndarray:
+    if features not in _token_channels:
+        _token_channels[features] = token_channels(features)
+    return _token_channels[features]
+
+
+def _weighted(grid: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    rows = grid.reshape(-1, grid.shape[-1])
+    total = np.zeros((len(corners), grid.shape[-1]), np.float32)
+    for corner in range(8):
+        part = rows[corners[:, corner]].astype(np.float32)
+        total += np.where(weights[:, corner, None] > 0, part * weights[:, corner, None], 0)
+    return total
+
+
+def _span(rows: np.ndarray) -> slice:
+    columns = np.flatnonzero(rows.any(axis=0))
+    return slice(int(columns[0]), int(columns[-1]) + 1) if len(columns) else slice(0, 1)

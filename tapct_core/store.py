@@ -1,0 +1,350 @@
+"""Feature maps on disk: one zarr group a scan, whole or not there, checked on reading, equal bytes for equal maps.
+
+    scan.zarr/
+      zarr.json     format, geometry, provenance, a checksum of every array, and a seal over all that
+      tokens/       (Z, Y, X, C) float16 in z slabs, not compressed
+      hu/           (D, H, W) int16, compressed
+      valid/  cls/  windows/
+
+Two uses: :func:`save_features` writes what a person asked for where they asked for it, and never touches it
+again; :class:`FeatureStore` is a cache that finds a map by what it was made from and forgets the least recently
+used ones over its limit. No torch here.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import warnings
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .atomic import atomic_folder
+from .errors import UserError
+from .features import FeatureMap
+from .geometry import Geometry
+
+if TYPE_CHECKING:
+    from .encoders import Encoder
+    from .preprocessing import InputSpec
+    from .volume import CTVolume
+
+FORMAT = "tapct-features"
+FORMAT_VERSION = 1
+CODE_VERSION = 1
+"""Raise it whenever preprocessing, windows or the network begin to give other tokens for the same input:
+it is part of every key, so that old maps are never taken for new ones."""
+
+DEFAULT_LIMIT_GB = 50.0
+SUFFIX = ".zarr"
+CHUNK_BYTES = 16 << 20
+STALE_SECONDS = 24 * 3600
+"""Age at which an unfinished folder in the cache is taken for that of a killed process."""
+
+_ARRAYS = ("tokens", "valid", "hu", "cls", "windows")
+_COMPRESSED = ("hu", "valid")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def provenance(volume: CTVolume, encoder: Encoder | None, spec: InputSpec, overlap: float) -> dict[str, str]:
+    """What a feature map was made from, in plain words and hashes; ``key`` is SHA-256 over the rest.
+
+    No path, name or date: equal scans give equal provenance wherever they lie. ``encoder`` is the
+    weights' name, which is not part of the key; their hash is.
+    """
+    facts = {
+        "scan": volume.content_hash,
+        "weights": "none" if encoder is None else encoder.weights_hash,
+        "patch_size": _words(spec.patch_size),
+        "window": _words(spec.img_size),
+        "clip_hu": _words(spec.clip_hu),
+        "mean_hu": repr(float(spec.mean_hu)),
+        "std_hu": repr(float(spec.std_hu)),
+        "plan": spec.plan,
+        "spacing_mm": _words(spec.spacing_mm) if spec.plan == "spacing" else "the scan's own slices",
+        "overlap": repr(float(overlap)),
+        "code_version": str(CODE_VERSION),
+    }
+    key = hashlib.sha256(_canonical(facts)).hexdigest()
+    return {"encoder": "none" if encoder is None else encoder.name, **facts, "key": key}
+
+
+def feature_key(volume: CTVolume, encoder: Encoder | None, spec: InputSpec, overlap: float) -> str:
+    """SHA-256 (hex) over voxels, geometry, weights, input plan, overlap and code version."""
+    return provenance(volume, encoder, spec, overlap)["key"]
+
+
+def save_features(path: str | Path, features: FeatureMap, replace: bool = False) -> Path:
+    """Writes a map to ``path`` (a folder, by custom ``.zarr``) whole or not at all; returns the path.
+
+    Raises UserError if something stands there and ``replace`` is False, and when the disk is full.
+    """
+    path = Path(path)
+    if path.exists() and not replace:
+        raise UserError(f"{path} exists already; name another place or remove it first")
+    try:
+        with atomic_folder(path) as part:
+            _write(part, features)
+    except OSError as error:
+        raise _disk_error(path, error) from error
+    return path
+
+
+def load_features(path: str | Path) -> FeatureMap:
+    """Reads a map and checks every byte of it.
+
+    Raises UserError naming the path when it is not there, is no feature store, is of another version of
+    the format, or is damaged: a missing, cut or altered chunk or an altered description.
+    """
+    path = Path(path)
+    facts = _read_facts(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            arrays = {name: _read_array(path / name, *facts["arrays"][name][:2]) for name in _ARRAYS}
+            wrong = [name for name in _ARRAYS if _checksum(arrays[name]) != facts["arrays"][name][2]]
+            if wrong:
+                raise ValueError(f"{' and '.join(wrong)} do not have the checksum they were written with")
+            return _assemble(facts, arrays)
+    except Exception as error:  # whatever a damaged file makes zarr or a codec raise, the answer is the same
+        raise _damaged(path, str(error) or type(error).__name__) from error
+
+
+class FeatureStore:
+    """A cache of feature maps in ``folder``, least recently used out first.
+
+    ``folder`` defaults to $TAPCT_CACHE, else the user's cache folder; ``limit_gb`` (10^9 bytes) to
+    $TAPCT_CACHE_GB, else 50. Safe with any number of processes: entries come and go by renaming, and
+    one that another process evicts while it is read is a miss. The entry last written always stays,
+    even if it alone is over the limit.
+    """
+
+    def __init__(self, folder: str | Path | None = None, limit_gb: float | None = None) -> None:
+        self.folder = Path(folder) if folder is not None else default_folder()
+        self.limit_gb = float(os.environ.get("TAPCT_CACHE_GB", DEFAULT_LIMIT_GB)) if limit_gb is None else limit_gb
+
+    def path(self, key: str) -> Path:
+        """Where the map of this key lies or would lie."""
+        return self.folder / f"{key}{SUFFIX}"
+
+    def get(self, key: str) -> FeatureMap | None:
+        """The map of this key, or None. Raises UserError with the remedy when the entry is damaged or foreign."""
+        path = self.path(key)
+        while True:
+            before = _identity(path)
+            if before is None:
+                return None
+            try:
+                features = load_features(path)
+            except UserError:
+                if _identity(path) != before:  # evicted or replaced while it was read
+                    continue
+                raise
+            if features.provenance.get("key") != key:
+                raise _damaged(path, "it holds the features of another scan, encoder or plan")
+            _touch(path)
+            return features
+
+    def put(self, key: str, features: FeatureMap, replace: bool = False) -> None:
+        """Keeps a map, then evicts others until the limit holds. An entry that is there stays unless ``replace``.
+
+        Raises UserError when the disk is full or the folder cannot be written.
+        """
+        path = self.path(key)
+        if replace or not path.exists():
+            try:
+                with atomic_folder(path) as part:
+                    _write(part, features)
+            except OSError as error:
+                if not path.exists() or error.errno in _FULL:  # else another process was first with the same map
+                    raise _disk_error(path, error) from error
+        _touch(path)
+        self._evict(keep=path)
+
+    def _evict(self, keep: Path) -> None:
+        """Removes the entries used longest ago until the rest fits, and leftovers of killed processes."""
+        entries = []
+        for entry in self.folder.iterdir():
+            if entry.name.startswith((".part-", ".old-")):
+                if time.time() - _mtime(entry) > STALE_SECONDS:
+                    shutil.rmtree(entry, ignore_errors=True)
+            elif entry.suffix == SUFFIX:
+                entries.append((_mtime(entry / "zarr.json"), entry, _size(entry)))
+        held = sum(size for _, _, size in entries)
+        for _, entry, size in sorted(entries):
+            if held <= self.limit_gb * 1e9:
+                return
+            if entry != keep:
+                _remove(entry)
+                held -= size
+
+
+def default_folder() -> Path:
+    """$TAPCT_CACHE, else the place where this system keeps caches."""
+    if os.environ.get("TAPCT_CACHE"):
+        return Path(os.environ["TAPCT_CACHE"]) / "features"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("napari-tapct", appauthor=False)) / "features"
+
+
+def _write(folder: Path, features: FeatureMap) -> None:
+    """All of a store into an existing empty folder. Nothing in it depends on the time or the machine."""
+    import zarr
+    from zarr.codecs import BloscCodec
+
+    arrays = {name: np.ascontiguousarray(getattr(features, name)) for name in _ARRAYS}
+    facts = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "affine": features.geometry.affine.tolist(),
+        "hu_affine": features.hu_geometry.affine.tolist(),
+        "arrays": {name: [list(array.shape), array.dtype.str, _checksum(array)] for name, array in arrays.items()},
+        "window_tokens": list(features.window_tokens),
+        "overlap": features.overlap,
+        "provenance": features.provenance,
+    }
+    facts["seal"] = _seal(facts)
+    group = zarr.open_group(str(folder), mode="w", zarr_format=3, attributes={"tapct": facts})
+    for name, array in arrays.items():
+        if array.size == 0:
+            continue  # its shape says all
+        codec = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle") if name in _COMPRESSED else None
+        target = group.create_array(
+            name,
+            shape=array.shape,
+            dtype=array.dtype,
+            chunks=_chunks(array),
+            compressors=codec,
+        )
+        target[...] = array
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        text = (path / "zarr.json").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        if not path.exists():
+            raise UserError(f"{path} does not exist; make it with `tapct embed`") from None
+        raise UserError(f"{path} is not a feature store (it has no zarr.json); name one that `tapct embed` wrote") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
+    try:
+        attributes = json.loads(text)["attributes"]
+        facts = attributes.get("tapct")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _damaged(path, "its zarr.json cannot be read") from None
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise UserError(f"{path} is a zarr store of something else; name one that `tapct embed` wrote")
+    if facts.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has version {facts.get('format_version')} of the format, this program reads {FORMAT_VERSION}; "
+            "embed the scan again"
+        )
+    if facts.get("seal") != _seal(facts):
+        raise _damaged(path, "its description was altered")
+    return facts
+
+
+def _read_array(path: Path, shape: list[int], dtype: str) -> np.ndarray:
+    """One array, if it is what the sealed description says: an altered shape must not allocate."""
+    import zarr
+
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    array = zarr.open_array(str(path), mode="r")
+    if list(array.shape) != shape or array.dtype != np.dtype(dtype):
+        raise ValueError(f"{path.name} is {array.shape} {array.dtype}, not {tuple(shape)} {dtype}")
+    return array[...]
+
+
+def _assemble(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> FeatureMap:
+    return FeatureMap(
+        geometry=Geometry(arrays["valid"].shape, np.array(facts["affine"])),
+        hu_geometry=Geometry(arrays["hu"].shape, np.array(facts["hu_affine"])),
+        provenance=facts["provenance"],
+        window_tokens=tuple(facts["window_tokens"]),
+        overlap=facts["overlap"],
+        **arrays,
+    )
+
+
+def _chunks(array: np.ndarray) -> tuple[int, ...]:
+    """Slabs of whole rows of the first axis, about CHUNK_BYTES each: few files, each of one place in z."""
+    row = max(1, array.nbytes // len(array))
+    return (min(len(array), max(1, CHUNK_BYTES // row)), *array.shape[1:])
+
+
+def _words(values: tuple[float, ...]) -> str:
+    return " ".join(f"{v:g}" for v in values)
+
+
+def _canonical(facts: dict[str, Any]) -> bytes:
+    return json.dumps(facts, sort_keys=True).encode()
+
+
+def _seal(facts: dict[str, Any]) -> str:
+    """SHA-256 of the description without its seal; floats survive JSON exactly, so it is stable."""
+    return hashlib.sha256(_canonical({name: value for name, value in facts.items() if name != "seal"})).hexdigest()
+
+
+def _checksum(array: np.ndarray) -> int:
+    """CRC-32 of the array's bytes: a guard against damage, at memory speed; nobody is kept out by it."""
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is damaged ({why}); remove it and embed the scan again, or ask for a rebuild")
+
+
+def _disk_error(path: Path, error: OSError) -> UserError:
+    if error.errno in _FULL:
+        return UserError(f"there is no space left to write {path}; free some or name another folder")
+    return UserError(f"{path} cannot be written ({error.strerror or error}); name another folder")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tells one folder of a name from its successor; None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _touch(path: Path) -> None:
+    """Marks an entry as used now: the time of its zarr.json, which is not part of its content."""
+    with suppress(OSError):
+        os.utime(path / "zarr.json")
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # gone in the meantime
+            total += file.stat().st_size
+    return total
+
+
+def _remove(entry: Path) -> None:
+    """Out of sight by one rename, then deleted; another process may do the same at the same time."""
+    trash = Path(tempfile.mkdtemp(prefix=".old-", dir=entry.parent))
+    with suppress(OSError):
+        os.rename(entry, trash / entry.name)
+    shutil.rmtree(trash, ignore_errors=True)

@@ -1,0 +1,327 @@
+"""From a folder of scans to a store of crops:
+
+    python -m training.ingest FOLDER --out STORE
+    python -m training.ingest FOLDER --out STORE --spacing 2.5 2 2 --crop-body --workers 8
+
+FOLDER is searched for whatever ``tapct_core.load_ct`` reads: NIfTI, NRRD, MetaImage, and DICOM, where
+every series of a folder is a scan; or it is a text file with one path a line. A scan that cannot be
+used is left out and said so in ``report.csv``; the rest goes on. Run the same command again after an
+interruption, or when scans were added: what is done is skipped, by content, not by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from tapct_core.atomic import atomic_path
+from tapct_core.errors import UserError
+from tapct_core.geometry import Geometry
+from tapct_core.volume import CTVolume
+
+from .inventory import header_words, write_inventory
+from .store import CELL, body_map, create_store, write_index, write_scan
+
+SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Files that are one scan each; any other file may be a DICOM slice, which its content tells."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How every scan of a store is laid out. ``spacing_mm`` (z, y, x): None keeps the scan's own grid."""
+
+    spacing_mm: tuple[float, float, float] | None = None
+    crop_body: bool = False
+
+    def settings(self) -> dict:
+        """As store.json keeps it."""
+        return {"spacing_mm": list(self.spacing_mm) if self.spacing_mm else None, "crop_body": self.crop_body}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file or a DICOM series that may be a scan; ``files`` are all it is made of."""
+
+    path: Path
+    files: tuple[Path, ...]
+    series: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What reports call it: the path, with the series where a folder holds several."""
+        return f"{self.path}#{self.series}" if self.series else str(self.path)
+
+    def stamp(self) -> str:
+        """Names, sizes and times of the files: unchanged means not to be looked at again."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            stat = file.stat()
+            digest.update(f"{file}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+
+@dataclass
+class Outcome:
+    """One row of the report. ``status``: "taken", "known" (that scan is in the store already) or "left out"."""
+
+    source: str
+    status: str
+    scan_id: str = ""
+    reason: str = ""
+    stamp: str = ""
+    header: dict[str, str] = field(default_factory=dict)
+
+
+def find_candidates(folder: Path) -> Iterator[Candidate]:
+    """Everything under ``folder`` (or listed in a text file, one path a line) that may be a scan, in sorted order."""
+    if folder.is_file() and folder.suffix == ".txt":
+        for line in folder.read_text().splitlines():
+            path = Path(line.strip())
+            if line.strip():
+                yield from find_candidates(path) if path.is_dir() else [Candidate(path, (path,))]
+        return
+    if folder.is_file():
+        yield Candidate(folder, (folder,))
+        return
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        others = []
+        for name in sorted(names):
+            path = Path(where) / name
+            if name.lower().endswith(SUFFIXES):
+                yield Candidate(path, (path,))
+            elif is_dicom(path):
+                others.append(path)
+        yield from dicom_series(Path(where), others)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file says it is DICOM (the four letters after the preamble)."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def dicom_series(folder: Path, files: list[Path]) -> list[Candidate]:
+    """The CT series among DICOM files of one folder, told apart by their UID."""
+    import pydicom
+
+    series: dict[str, list[Path]] = {}
+    for file in files:
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "Modality"], force=True)
+        if header.get("Modality", "CT") == "CT":
+            series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(file)
+    return [Candidate(folder, tuple(files), uid) for uid, files in sorted(series.items())]
+
+
+def take_in(candidate: Candidate, store: Path, layout: Layout, known: frozenset[str]) -> Outcome:
+    """Read one candidate, check it, lay it out and write it. Never raises: what is wrong becomes the reason."""
+    from tapct_core.io import load_ct
+
+    outcome = Outcome(candidate.name, "left out")
+    try:
+        outcome.stamp = candidate.stamp()
+        volume = load_ct(candidate.path, series=candidate.series)
+        outcome.header = header_words(volume)
+        outcome.reason = reason_against(volume)
+        if not outcome.reason:
+            outcome.scan_id = volume.content_hash[:20]
+            outcome.status = "known" if outcome.scan_id in known else "taken"
+            if outcome.status == "taken":
+                hu, geometry = lay_out(volume, layout)
+                write_scan(store, outcome.scan_id, hu, geometry, outcome.header)
+    except UserError as error:
+        outcome.status, outcome.reason = "left out", str(error)
+    except Exception as error:  # a broken file must not end the archive's ingest
+        outcome.status, outcome.reason = "left out", f"cannot be read ({type(error).__name__}: {error})"
+    return outcome
+
+
+def reason_against(volume: CTVolume) -> str:
+    """Why a volume is of no use as a CT to learn from, in words; "" where nothing speaks against it."""
+    hu, spacing = volume.hu, volume.geometry.spacing_mm
+    low, high = int(hu.min()), int(hu.max())
+    if hu.shape[0] < 4 or min(hu.shape[1:]) < 16:
+        return f"too small: {hu.shape[0]} slices of {hu.shape[1]} x {hu.shape[2]} (a localiser or a single image?)"
+    if max(spacing) > 12 or min(spacing) < 0.05:
+        return "its spacing of {:.3g} x {:.3g} x {:.3g} mm is not a CT's".format(*spacing)
+    if high - low < 300:
+        return f"its values run from {low} to {high}: a label map, or not in HU"
+    if low > -200:
+        return f"its lowest value is {low} HU: no air in it, so it is probably not in HU"
+    if not body_map(hu).any():
+        return "it shows nothing but air"
+    return ""
+
+
+def lay_out(volume: CTVolume, layout: Layout) -> tuple[np.ndarray, Geometry]:
+    """The scan as the store keeps it: cut to the body, resampled, or as it is."""
+    from tapct_core.preprocessing import resample_hu
+
+    hu, geometry = volume.hu, volume.geometry
+    if layout.crop_body:
+        start, shape = body_box(hu)
+        hu = hu[tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))]
+        geometry = geometry.cropped(start, shape)
+    if layout.spacing_mm is not None:
+        target = geometry.respaced(layout.spacing_mm)
+        hu = resample_hu(CTVolume(np.ascontiguousarray(hu), geometry), target)
+        geometry = target
+    return np.ascontiguousarray(hu), geometry
+
+
+def body_box(hu: np.ndarray) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Start and shape (z, y, x) of the box round the largest connected piece of body, one cell wider all round.
+
+    All slices are kept: what is above and below a body is more body. The table goes where air parts it
+    from the patient by a cell or more.
+    """
+    from scipy.ndimage import label
+
+    pieces, count = label(body_map(hu, minimum=0.2))
+    if count == 0:
+        return (0, 0, 0), tuple(hu.shape)
+    largest = np.bincount(pieces.ravel())[1:].argmax() + 1
+    where = np.argwhere(pieces == largest)
+    start, stop = [0], [hu.shape[0]]
+    for axis in (1, 2):
+        start.append(max(0, (int(where[:, axis].min()) - 1) * CELL[axis]))
+        stop.append(min(hu.shape[axis], (int(where[:, axis].max()) + 2) * CELL[axis]))
+    return tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True))
+
+
+def ingest(folder: Path, store: Path, layout: Layout, workers: int = 1, progress=None) -> list[Outcome]:
+    """Bring all scans of ``folder`` into ``store``; returns a row for each, and writes report and inventory.
+
+    ``progress(done, total, outcome)`` is called after each. Raises UserError where the folder or the store
+    is not usable, or a worker was killed (what was finished stays).
+    """
+    if not folder.exists():
+        raise UserError(f"{folder} does not exist; give a folder of scans, or a text file with a path a line")
+    create_store(store, layout.settings())
+    known = frozenset(scan.scan_id for scan in write_index(store))
+    before = read_report(store)
+    rows: dict[str, Outcome] = {}
+    todo = []
+    for candidate in find_candidates(folder):
+        row = before.get(candidate.name)
+        if row is not None and row.stamp == _stamp(candidate) and (row.status == "left out" or row.scan_id in known):
+            row.status = "known" if row.status == "taken" else row.status
+            rows[candidate.name] = row
+        else:
+            todo.append(candidate)
+    if not rows and not todo:
+        raise UserError(f"nothing under {folder} looks like a scan; NIfTI, NRRD, MetaImage and DICOM are read")
+    try:
+        total = len(rows) + len(todo)
+        for outcome in _run(todo, store, layout, known, workers):
+            rows[outcome.source] = outcome
+            if progress is not None:
+                progress(len(rows), total, outcome)
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker was killed, most often for want of memory; run the same command with fewer --workers, "
+            "what is finished will be skipped"
+        ) from None
+    finally:
+        result = _mark_duplicates([rows[name] for name in sorted(rows)])
+        write_report(store, {**before, **{row.source: row for row in result}})
+        scans = write_index(store)
+    write_inventory(store, scans)
+    return result
+
+
+def _stamp(candidate: Candidate) -> str:
+    try:
+        return candidate.stamp()
+    except OSError:
+        return ""
+
+
+def _run(todo: list[Candidate], store: Path, layout: Layout, known: frozenset[str], workers: int) -> Iterable[Outcome]:
+    if workers <= 1 or len(todo) <= 1:
+        for candidate in todo:
+            yield take_in(candidate, store, layout, known)
+        return
+    # spawned, not forked: a fork copies the locks of threads that libraries have started already
+    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(take_in, candidate, store, layout, known) for candidate in todo]
+        for future in as_completed(futures):
+            yield future.result()
+
+
+def _mark_duplicates(rows: list[Outcome]) -> list[Outcome]:
+    """Of rows that were taken as one scan, all but the first say so."""
+    first: dict[str, str] = {}
+    for row in rows:
+        if row.status == "taken" and row.scan_id in first:
+            row.status, row.reason = "known", f"the same scan as {first[row.scan_id]}"
+        elif row.scan_id:
+            first.setdefault(row.scan_id, row.source)
+    return rows
+
+
+def write_report(store: Path, rows: dict[str, Outcome]) -> None:
+    """report.json (what the next run skips by) and report.csv (what a person reads)."""
+    with atomic_path(store / "report.json") as part:
+        part.write_text(json.dumps([asdict(rows[name]) for name in sorted(rows)], indent=1))
+    with atomic_path(store / "report.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["source", "status", "scan", "reason"])
+        writer.writerows([row.source, row.status, row.scan_id, row.reason] for _, row in sorted(rows.items()))
+
+
+def read_report(store: Path) -> dict[str, Outcome]:
+    """The rows of the last ingest, by source; empty before the first."""
+    path = store / "report.json"
+    return {row["source"]: Outcome(**row) for row in json.loads(path.read_text())} if path.is_file() else {}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.ingest", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of scans, or a text file with a path a line")
+    parser.add_argument("--out", type=Path, required=True, metavar="STORE")
+    parser.add_argument("--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="resample to this spacing in mm")
+    parser.add_argument("--crop-body", action="store_true", help="cut away the air and the table round the body")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N")
+    args = parser.parse_args(argv)
+
+    def progress(done: int, total: int, outcome: Outcome) -> None:
+        if outcome.status == "left out":
+            print(f"left out: {outcome.source}: {outcome.reason}", file=sys.stderr)
+
+    try:
+        if args.spacing and min(args.spacing) <= 0:
+            raise UserError("--spacing takes three numbers above zero, in mm, for z, y and x")
+        rows = ingest(args.folder, args.out, Layout(tuple(args.spacing) if args.spacing else None, args.crop_body), args.workers, progress)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    counts = {status: sum(row.status == status for row in rows) for status in ("taken", "known", "left out")}
+    print(
+        f"{counts['taken']} scans taken in, {counts['known']} known already, {counts['left out']} left out; "
+        f"see {args.out / 'report.csv'} and {args.out / 'inventory.csv'}"
+    )
+    if not counts["taken"] and not counts["known"]:
+        print(f"error: no scan of {args.folder} could be used; {args.out / 'report.csv'} has the reasons", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

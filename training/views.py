@@ -1,0 +1,121 @@
+"""From blocks of raw HU to what a student and a teacher see: two global crops and some local ones a sample.
+
+Everything runs on the blocks' device and hangs on the sample's seed alone. Each crop keeps its place in
+its block, so that a token of one crop can be found again in another (the dense loss needs that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tapct_core.crops import CropSpec, Range, crop_resize, sample_boxes, seeded_uniforms
+from tapct_core.geometry import Shape
+from tapct_core.preprocessing import InputSpec
+
+from .augment import AugmentSpec, augment
+
+N_GLOBAL = 2
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """Sizes (z, y, x) in voxels and how crops are drawn; see ``tapct_core.crops.CropSpec`` for the ranges."""
+
+    global_size: Shape
+    local_size: Shape
+    n_local: int = 8
+    global_scale: Range = (0.32, 1.0)
+    local_scale: Range = (0.05, 0.32)
+    aspect: Range = (3 / 4, 4 / 3)
+    depth_scale: Range = (1.0, 1.0)
+    flip: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @property
+    def global_crop(self) -> CropSpec:
+        return CropSpec(self.global_size, self.global_scale, self.aspect, self.depth_scale, self.flip)
+
+    @property
+    def local_crop(self) -> CropSpec:
+        return CropSpec(self.local_size, self.local_scale, self.aspect, self.depth_scale, self.flip)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where crops lie in their blocks: voxel i of a crop is at block voxel ``origin + step * i``, per axis.
+
+    ``origin``, ``step``: (n, 3) float32, (z, y, x); a negative step is a mirrored axis.
+    """
+
+    origin: Tensor
+    step: Tensor
+
+    def to_block(self, crop_index: Tensor) -> Tensor:
+        """Crop voxel indices (n, P, 3) -> block voxel indices (n, P, 3)."""
+        return self.origin[:, None] + self.step[:, None] * crop_index
+
+    def to_crop(self, block_index: Tensor) -> Tensor:
+        """Block voxel indices (n, P, 3) -> crop voxel indices (n, P, 3)."""
+        return (block_index - self.origin[:, None]) / self.step[:, None]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Normalised crops of B samples. Crops stand view by view: crop ``v * B + b`` is view v of sample b."""
+
+    globals: Tensor  # (2 B, 1, d, h, w) float32
+    locals: Tensor  # (n_local B, 1, d', h', w') float32; empty when n_local is 0
+    placement: Placement  # of the global crops
+    seeds: np.ndarray  # (B,) int64, the samples' seeds
+
+    @property
+    def batch(self) -> int:
+        """Samples B."""
+        return len(self.globals) // N_GLOBAL
+
+    @property
+    def n_local(self) -> int:
+        """Local crops a sample."""
+        return len(self.locals) // self.batch
+
+
+def make_views(
+    blocks: Tensor,
+    seeds: Sequence[int] | np.ndarray | Tensor,
+    spec: ViewSpec,
+    augment_spec: AugmentSpec,
+    input_spec: InputSpec,
+) -> Views:
+    """Blocks (B, D, H, W) of int16 HU and one seed a sample -> Views on the same device.
+
+    Raises TypeError for blocks that are not int16 (perhaps normalised already), UserError for blocks
+    shallower than the crops.
+    """
+    if blocks.dtype != torch.int16:
+        raise TypeError(f"blocks hold int16 HU, not {blocks.dtype}")
+    seeds = seeds.cpu().numpy() if isinstance(seeds, Tensor) else np.asarray(seeds)
+    if len(seeds) != len(blocks):
+        raise ValueError(f"{len(seeds)} seeds for {len(blocks)} blocks")
+    crops, places = _crops(blocks, seeds, spec.global_crop, range(N_GLOBAL), augment_spec, input_spec)
+    local, _ = _crops(blocks, seeds, spec.local_crop, range(N_GLOBAL, N_GLOBAL + spec.n_local), augment_spec, input_spec)
+    return Views(crops, local, places, seeds.astype(np.int64))
+
+
+def _crops(
+    blocks: Tensor, seeds: np.ndarray, spec: CropSpec, views: range, augment_spec: AugmentSpec, input_spec: InputSpec
+) -> tuple[Tensor, Placement]:
+    if not len(views):
+        return torch.empty(0, 1, *spec.size, device=blocks.device), Placement(*torch.empty(2, 0, 3))
+    # every crop gets a seed of its own, drawn from its sample's
+    own = np.concatenate([(seeded_uniforms(seeds, 1, view)[:, 0] * 2.0**53).astype(np.int64) for view in views])
+    boxes = sample_boxes(tuple(blocks.shape[1:]), spec, own)
+    hu = crop_resize(blocks, np.tile(np.arange(len(blocks)), len(views)), boxes, spec.size)
+    hu = augment(hu, own, augment_spec)
+    # whole HU again, as an encoder meets them: the one normalisation of this road takes int16
+    hu = hu.clamp_(*input_spec.clip_hu).round_().to(torch.int16)
+    origin, step = (torch.as_tensor(a, dtype=torch.float32, device=blocks.device) for a in boxes.placement(spec.size))
+    return input_spec.normalise(hu)[:, None], Placement(origin, step)
