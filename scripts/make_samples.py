@@ -30,7 +30,11 @@ def main() -> None:
     data = parser.parse_args().data
     OUT.mkdir(parents=True, exist_ok=True)
     for phase in ("t0", "t5"):
-        image = nibabel.load(data / "ct" / f"plastimatch_{phase}_ct.nii.gz").slicer[BODY_BOX]
+        original = nibabel.load(data / "ct" / f"plastimatch_{phase}_ct.nii.gz")
+        image = original.slicer[BODY_BOX]
+        # Slicing resets the header's codes: both forms again say what they said.
+        image.set_qform(image.affine, int(original.header["qform_code"]))
+        image.set_sform(image.affine, int(original.header["sform_code"]))
         save(image, OUT / f"breathing_{phase}_ct.nii.gz")
     save_points(data / "ct" / "plastimatch_points_lps_mm.csv", OUT / "breathing_points_lps_mm.csv")
     for part, name in (("ct", "ct"), ("seg", "labels")):

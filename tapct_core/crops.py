@@ -72,7 +72,7 @@ class CropSpec:
         for name, high in (("area", 1.0), ("aspect", np.inf), ("depth_scale", np.inf)):
             low, top = getattr(self, name)
             if not 0 < low <= top <= high:
-                raise ValueError(f"{name} must be an ascending range of positive numbers up to {high}, not {(low, top)}")
+                raise ValueError(f"{name} must be an ascending range within 0 to {high}, not {(low, top)}")
         if not all(0 <= p <= 1 for p in self.flip):
             raise ValueError(f"flip holds chances from 0 to 1, not {self.flip}")
 
@@ -140,7 +140,8 @@ def _crop_each(blocks: Tensor, index: np.ndarray, boxes: Boxes, size: Shape) -> 
         box = tuple(slice(int(a), int(a + n)) for a, n in zip(start, extent, strict=True))
         crop = blocks[int(block)][box].float()
         if extent[0] != size[0]:
-            crop = torch.tensordot(_kernel(extent[:1] * 0, extent[:1], size[0], int(extent[0]), crop.device)[0], crop, 1)
+            along_z = _kernel(extent[:1] * 0, extent[:1], size[0], int(extent[0]), crop.device)[0]
+            crop = torch.tensordot(along_z, crop, 1)
         if tuple(extent[1:]) != tuple(size[1:]):
             # widening only matters when shrinking; without it torch's antialiased kernel is twice as slow
             shrinks = bool((extent[1:] > np.array(size[1:])).any())

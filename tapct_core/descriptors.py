@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from .body import body_mask
 from .geometry import Geometry, Shape
 
 BASE_MM = 3.0
@@ -46,17 +47,9 @@ class HuBasis:
     axes: np.ndarray
 
 
-def body_mask(hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """The patient, lungs included: what is not room air, with holes filled slice by slice -> bool (z, y, x)."""
-    smooth = ndimage.uniform_filter(hu.astype(np.float32), [max(1, round(6 / s)) for s in spacing_mm])
-    solid = smooth > -400
-    filled = np.stack([ndimage.binary_fill_holes(part) for part in solid]) if len(solid) else solid
-    labels, count = ndimage.label(filled)
-    if count > 1:  # table, blanket and noise lie beside the patient
-        sizes = np.bincount(labels.ravel())
-        sizes[0] = 0
-        filled = (sizes >= 0.1 * sizes.max())[labels]
-    return filled | ((smooth > -930) & ndimage.binary_dilation(filled, iterations=max(1, round(9 / min(spacing_mm)))))
+def contrast_curve(hu: np.ndarray) -> np.ndarray:
+    """HU -> float32 levels in which soft tissue, lung and bone each have a fair share of the range."""
+    return np.interp(hu, _HU_KNOTS, _LEVELS).astype(np.float32)
 
 
 def base_image(hu: np.ndarray, geometry: Geometry, step_mm: float = BASE_MM) -> tuple[np.ndarray, Geometry]:
@@ -93,7 +86,7 @@ class HuSampler:
         image, base = base_image(hu, geometry)
         self.base = base
         self.valid_base = body_mask(image, base.spacing_mm)
-        contrast = np.interp(image, _HU_KNOTS, _LEVELS).astype(np.float32)
+        contrast = contrast_curve(image)
         self.images: list[np.ndarray] = []
         self.steps: list[int] = []
         fill = float(contrast[self.valid_base].mean()) if self.valid_base.any() else 0.0

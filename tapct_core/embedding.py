@@ -44,6 +44,8 @@ HU_ALONE = InputSpec(patch_size=(4, 4, 4), img_size=(12, 48, 48), plan="spacing"
 """The grid of a map without an encoder: for matching by HU."""
 
 CHECKPOINT_SECONDS = 60.0
+SAVING_SHARE = 0.1
+"""A big map takes seconds to write: saving never takes more than this share of the time."""
 TOKENS_PER_BATCH = {"cpu": 2400, "cuda": 40_000}
 """Default batch: windows up to this many tokens in all. On a CPU a whole TAP-CT window already fills the cores."""
 
@@ -146,14 +148,20 @@ def effective_spec(
     return (HU_ALONE if encoder is None else encoder.spec).with_plan(plan, spacing_mm)
 
 
-def peak_bytes(grid: Shape, hu_shape: Shape, dim: int, overlap: float) -> int:
-    """Memory that embed holds at most besides the volume and the encoder, in bytes (``grid`` in tokens).
+def peak_bytes(grid: Shape, hu_shape: Shape, dim: int, overlap: float, *, resampled: bool, checkpoint: bool) -> int:
+    """Memory that embed needs at its peak besides the volume and the encoder, in bytes.
 
-    Resampling holds two float32 grids for a moment, which is over before tokens are.
+    ``grid`` (z, y, x) in tokens, ``hu_shape`` the plan's grid in voxels, ``dim`` channels. Without
+    overlap float16 tokens are written in place; with it float32 sums are kept and turned to float16 at
+    the end; saving a checkpoint copies what is painted twice. A scan that has the plan's spacing already is
+    not copied, another is resampled in float32 before any token exists.
     """
-    tokens, voxels = math.prod(grid), math.prod(hu_shape)
-    held = tokens * dim * (2 if overlap == 0 else 4 + 2)
-    return max(voxels * (2 + 4 + 4), voxels * 2 + held + tokens * (1 + 8))
+    voxels, values = math.prod(hu_shape), math.prod(grid) * dim
+    hu = 2 * voxels if resampled else 0
+    each = 4 if overlap else 2
+    painting = values * each * (3 if checkpoint else 1)
+    finishing = values * (4 + 2 if overlap else 2)
+    return max(4 * voxels + hu, hu + max(painting, finishing))
 
 
 @dataclass(frozen=True)
@@ -179,7 +187,7 @@ class _Layout:
 def _lay_out(volume: CTVolume, spec: InputSpec, overlap: float) -> _Layout:
     hu_geometry = plan_geometry(volume.geometry, spec)
     if math.prod(hu_geometry.shape) > LARGEST_GRID:
-        raise UserError(f"a spacing of {spec.spacing_mm} mm makes {hu_geometry.shape} voxels of this scan; choose a coarser one")
+        raise UserError(f"a spacing of {spec.spacing_mm} mm makes {hu_geometry.shape} voxels; choose a coarser one")
     hu = resample_hu(volume, hu_geometry)
     grid = tuple(-(-n // p) for n, p in zip(hu.shape, spec.patch_size, strict=True))
     padded = tuple(n * p for n, p in zip(grid, spec.patch_size, strict=True))
@@ -197,7 +205,7 @@ def patch_means(hu: np.ndarray, patch: Shape) -> np.ndarray:
     """Mean HU of each patch, (Z, Y, X) float32; the last patch of an axis averages the voxels that it has."""
     sums = hu
     for axis, size in enumerate(patch):
-        sums = np.add.reduceat(sums, np.arange(0, hu.shape[axis], size), axis=axis, dtype=np.int64 if axis else np.int32)
+        sums = np.add.reduceat(sums, np.arange(0, hu.shape[axis], size), axis=axis, dtype=np.int32)
     counts = [np.minimum(size, n - np.arange(0, n, size)) for n, size in zip(hu.shape, patch, strict=True)]
     return (sums / (counts[0][:, None, None] * counts[1][:, None] * counts[2])).astype(np.float32)
 
@@ -223,8 +231,8 @@ def _encode_all(
             for indices, tokens, cls in runner.run(layout, batch[~state.done[batch]]):
                 state.put(indices, tokens, cls)
             report(state.done_count, total)
-            # A big map takes seconds to write: saving never takes more than a tenth of the time.
-            if time.monotonic() - saved > max(CHECKPOINT_SECONDS, 10 * save_seconds) and state.done_count < total:
+            waited = time.monotonic() - saved
+            if waited > max(CHECKPOINT_SECONDS, save_seconds / SAVING_SHARE) and state.done_count < total:
                 began = time.monotonic()
                 state.save()
                 saved = time.monotonic()
@@ -277,7 +285,8 @@ class _Runner:
             rest = rest[len(part) :]
 
     def _try(self, voxels: torch.Tensor) -> tuple[np.ndarray, np.ndarray] | None:
-        """None when the device's memory is full. The exception must be gone before memory is freed: it holds tensors."""
+        """None when the device's memory is full."""
+        # The exception holds tensors, so memory is freed only after the except block has let it go.
         try:
             return _encode(self.encoder, voxels)
         except torch.OutOfMemoryError:
@@ -304,5 +313,5 @@ def _encode(encoder: Encoder, voxels: torch.Tensor) -> tuple[np.ndarray, np.ndar
         tokens = out.map().float().cpu().numpy()
         cls = out.cls.float().cpu().numpy()
     if not (np.isfinite(tokens).all() and np.isfinite(cls).all()):
-        raise UserError(f"encoder {encoder.name} gave tokens that are not numbers; its weights or its precision do not fit")
+        raise UserError(f"encoder {encoder.name} gave tokens that are no numbers; check its weights or use the CPU")
     return tokens, cls

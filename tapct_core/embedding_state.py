@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,8 @@ class Canvas:
             share = (self.weights / self.total[region]).astype(np.float32)[..., None]
             self.tokens[region] += np.rint(tokens * share * np.float32(FIXED_POINT)) / np.float32(FIXED_POINT)
         else:
-            inside = tuple(slice(r.start - int(s), r.stop - int(s)) for r, s in zip(region, self.starts[i], strict=True))
+            start = self.starts[i].tolist()
+            inside = tuple(slice(part.start - s, part.stop - s) for part, s in zip(region, start, strict=True))
             self.tokens[region] = to_float16(tokens[inside])
 
     def finished(self) -> np.ndarray:
@@ -134,7 +136,7 @@ class EmbeddingState:
             log.warning("the checkpoint %s is damaged; beginning anew", self.path)
             return
         if facts["key"] != self.key:
-            raise UserError(f"{self.path} is the checkpoint of another scan, encoder or plan; delete it or name another file")
+            raise UserError(f"{self.path} is a checkpoint of another scan, encoder or plan; delete it or name another")
         self.done = arrays["done"]
         self.canvas.cls = arrays["cls"]
         self.canvas.tokens[self._painted()] = arrays["tokens"]
@@ -142,7 +144,8 @@ class EmbeddingState:
     def discard(self) -> None:
         """Removes the file: the run has ended well."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # never written, or in a place that cannot be written
+                self.path.unlink()
 
 
 def _checksum(arrays: dict[str, np.ndarray]) -> int:

@@ -60,9 +60,8 @@ class FeatureMap:
         points with no valid token round them, or outside the scan, give zeros (see :meth:`covers`).
         """
         corners, weights = self.corners(points_lps_mm)
-        tokens = self.tokens.reshape(-1, self.dim)[corners].astype(np.float32)
-        values = np.einsum("nkc,nk->nc", tokens, weights)
-        return values
+        tokens = self.tokens.reshape(self.valid.size, self.dim)[corners].astype(np.float32)
+        return np.einsum("nkc,nk->nc", tokens, weights)
 
     def covers(self, points_lps_mm: np.ndarray) -> np.ndarray:
         """Whether LPS points (N, 3) lie in the scan and near a valid token -> bool (N,)."""
@@ -149,8 +148,8 @@ class FeatureMap:
         for z, (tokens, valid) in enumerate(zip(self.tokens, self.valid, strict=True)):
             row = tokens.astype(np.float32) * valid[..., None]  # (Y, X, C)
             place = axes[0][z, 0, 0]
-            by_x = (along_x @ row).reshape(len(row), -1)  # (Y, places x * C)
+            by_x = (along_x @ row).reshape(len(row), shape[2] * self.dim)  # (Y, places x * C)
             sums[place] += (along_y @ by_x).reshape(*shape[1:], self.dim)
             counts[place] += along_y @ valid @ along_x.T
             squares += float(np.square(row, dtype=np.float32).sum(dtype=np.float64))
-        return sums.reshape(-1, self.dim), counts.ravel(), squares
+        return sums.reshape(counts.size, self.dim), counts.ravel(), squares

@@ -23,6 +23,7 @@ from .similarity import (
     full_box,
     local_maxima,
     require_same_encoder,
+    scan_cell,
     score,
     score_at,
     suppress,
@@ -191,6 +192,9 @@ def _search(
     if "subtoken" in steps:
         repeated = [q.expand(len(peaks), -1) for q in queries]
         peaks, heights = climb(keys, repeated, weights, peaks)
+        first = np.argsort(-heights, kind="stable")[: max(8, 3 * top_k)]
+        repeated = [q[: len(first)] for q in repeated]
+        peaks, heights = climb(keys, repeated, weights, scan_cell(keys, repeated, weights, peaks[first]), rounds=10)
     else:
         peaks = _snapped(keys[0].geometry, peaks)
         heights = score_at(keys, queries, weights, peaks[None])[0].numpy()

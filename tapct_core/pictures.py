@@ -20,6 +20,8 @@ LUNG, SOFT_TISSUE = (1500.0, -600.0), (400.0, 40.0)
 """(width, level) in HU."""
 BACKGROUND, INK, QUIET = "#101418", "#f2f4f6", "#8b97a3"
 BASELINE_COLOUR, BEST_COLOUR, OTHER_COLOUR, TRUTH_COLOUR = "#4cc9f0", "#ffd166", "#c9a227", "#7ee787"
+VIEW_MM = (230.0, 170.0)
+"""Width and height of every panel, centred on what it shows: all panels have one scale."""
 _CURSOR_MM = 7.0
 
 
@@ -42,7 +44,7 @@ def save_match_page(pictures: Sequence[MatchPicture], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13.0, 3.35 * len(pictures) + 0.45), facecolor=BACKGROUND, layout="constrained")
+    figure = Figure(figsize=(13.0, 2.62 * len(pictures) + 0.4), facecolor=BACKGROUND, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(pictures), 4, squeeze=False)
     for row, picture in zip(axes, pictures, strict=True):
@@ -94,6 +96,13 @@ def draw_slice(axis, volume: CTVolume, point: np.ndarray, plane: str, window: tu
         image, cmap="gray", vmin=level - width / 2, vmax=level + width / 2, interpolation="bilinear",
         origin="upper" if plane == "axial" else "lower", aspect=_aspect(volume.geometry, plane),
     )  # fmt: skip
+    index = volume.geometry.to_index(point)
+    rows, columns = (1, 2) if plane == "axial" else (0, 2)
+    half = np.array(VIEW_MM) / 2 / np.array(volume.geometry.spacing_mm)[[columns, rows]]
+    axis.set_xlim(index[columns] - half[0], index[columns] + half[0])
+    bottom, top = index[rows] + half[1], index[rows] - half[1]
+    axis.set_ylim((bottom, top) if plane == "axial" else (top, bottom))
+    axis.set_facecolor("black")
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():
@@ -117,10 +126,12 @@ def draw_heat(
     heat = map_coordinates(finite, tokens, order=1, mode="nearest")
     low, high = np.percentile(finite[finite > -1], 90) if (finite > -1).any() else 0.0, float(finite.max())
     strength = np.clip((heat - low) / max(high - low, 1e-6), 0, 1)
+    limits = axis.axis()  # imshow would show the whole slice again
     axis.imshow(
         heat, cmap="inferno", vmin=low, vmax=high, alpha=0.75 * strength, interpolation="bilinear",
         origin="upper" if plane == "axial" else "lower", aspect=_aspect(volume.geometry, plane),
     )  # fmt: skip
+    axis.axis(limits)
 
 
 def draw_cursor(
@@ -144,7 +155,9 @@ def draw_cursor(
     axis.scatter([column], [row], s=size, marker=marker, linewidths=1.6, alpha=alpha, zorder=5, **face)
     if label:
         step = _CURSOR_MM / volume.geometry.spacing_mm[2]
-        axis.annotate(label, (column + step, row), color=colour, fontsize=8, va="center", alpha=alpha, zorder=6)
+        axis.annotate(
+            label, (column + step, row), color=colour, fontsize=8, va="center", alpha=alpha, zorder=6, clip_on=True
+        )
 
 
 def _slicer(geometry: Geometry, point: np.ndarray, plane: str) -> tuple:

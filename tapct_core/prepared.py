@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from .descriptors import HuBasis, HuSampler
+from .correlation import Image
+from .descriptors import HuBasis, HuSampler, base_image, contrast_curve
 from .errors import UserError
 from .features import FeatureMap
 from .geometry import Geometry
@@ -16,6 +17,10 @@ from .similarity import Keys, make_keys, pooled, search_grid
 
 KEY_LENGTH = 128
 """Numbers left of a token: enough that cosines hold, few enough that 300,000 fit one quick product."""
+
+
+IMAGE_MM = 2.0
+"""Spacing of the image that correlation compares: below it there is more noise than pattern."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,8 @@ class Prepared:
     body: np.ndarray
     """Patient (z, y, x) bool on ``body_geometry``, a coarse grid of the HU."""
     body_geometry: Geometry
+    image: Image
+    """HU at IMAGE_MM after the contrast curve, for correlation."""
 
     @cached_property
     def lattice(self) -> Geometry:
@@ -76,7 +83,9 @@ def prepare(features: FeatureMap, like: Prepared | None = None) -> Prepared:
     keys["hu"] = make_keys("hu", torch.from_numpy(described.vectors), described.valid, described.geometry, grid)
     for key in keys.values():
         _ = key.inverse_norm  # computed here, not at the first click
-    return Prepared(features, keys, grid, projection, basis, sampler.valid_base, sampler.base)
+    hu, fine = base_image(features.hu, features.hu_geometry, IMAGE_MM)
+    image = Image(contrast_curve(hu), fine)
+    return Prepared(features, keys, grid, projection, basis, sampler.valid_base, sampler.base, image)
 
 
 def _project(features: FeatureMap, given: Projection | None) -> tuple[torch.Tensor, Projection]:

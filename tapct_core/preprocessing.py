@@ -88,7 +88,9 @@ def resample_hu(volume: CTVolume, target: Geometry) -> np.ndarray:
         if target.shape[axis] == volume.geometry.shape[axis] and abs(scale - 1) < 1e-6:
             continue
         hu = _resize_axis(hu, axis, target.shape[axis], scale)
-    return hu if hu.dtype == np.int16 else np.clip(np.rint(hu), AIR_HU, 32767).astype(np.int16)
+    if hu.dtype == np.int16:
+        return hu
+    return np.clip(np.rint(hu, out=hu), AIR_HU, 32767, out=hu).astype(np.int16)
 
 
 def _resize_axis(array: np.ndarray, axis: int, size: int, scale: float) -> np.ndarray:

@@ -63,20 +63,22 @@ class Keys:
 
     @cached_property
     def inverse_norm(self) -> torch.Tensor:
-        """1 / length of the interpolated vector on the search grid, (z, y, x) float32; 0 = nothing there."""
-        rows = max(1, (1 << 25) // max(1, self.grid.shape[1] * self.grid.shape[2] * self.vectors.shape[-1]))
-        out = torch.empty(self.grid.shape)
-        everything = tuple(slice(0, n) for n in self.grid.shape)
-        for start in range(0, self.grid.shape[0], rows):
-            box = (slice(start, min(start + rows, self.grid.shape[0])), *everything[1:])
-            (lz, ly, lx), relative = self._lattice_box(box)
-            mixed = _interpolate(self.vectors[lz, ly, lx], relative, axes=(0, 1, 2))
-            out[box] = torch.linalg.vector_norm(mixed, dim=-1)
-        floor = 1e-3 * float(out.max()) if out.numel() else 0.0
+        """1 / length of the interpolated vector on the search grid, (z, y, x) float32; 0 = nothing there.
+
+        |sum w_i f_i|^2 = sum w_i w_j (f_i . f_j): the products of lattice neighbours, 14 maps of one number
+        each instead of K, are all that has to be interpolated.
+        """
+        squared = torch.zeros(self.grid.shape)
+        for offset in NEIGHBOURS[13:]:  # the centre, and one of each pair of opposite neighbours
+            products = _neighbour_products(self.vectors, offset)
+            for axis, (low, t, _) in enumerate(self._steps):
+                products = _mix_products(products, axis, low, t, int(offset[axis]))
+            squared += products if not offset.any() else 2 * products
+        floor = 1e-6 * float(squared.max())
         inside = torch.ones(self.grid.shape, dtype=torch.bool)
         for axis, (_, _, on) in enumerate(self._steps):
             inside &= on.view([-1 if a == axis else 1 for a in range(3)])
-        return torch.where((out > max(floor, 1e-12)) & inside, 1.0 / out.clamp_min(1e-12), torch.zeros(()))
+        return torch.where((squared > max(floor, 1e-24)) & inside, squared.clamp_min(1e-24).rsqrt(), torch.zeros(()))
 
     def _lattice_box(self, box: Box) -> tuple[Box, list[tuple[torch.Tensor, torch.Tensor]]]:
         """The lattice's part that a box of the search grid needs, and the steps relative to it."""
@@ -174,23 +176,37 @@ def score_at(keys: Sequence[Keys], queries: Query, weights: Sequence[float], poi
 
 
 def climb(
-    keys: Sequence[Keys], queries: Query, weights: Sequence[float], starts_lps_mm: np.ndarray, rounds: int = 4
+    keys: Sequence[Keys], queries: Query, weights: Sequence[float], starts_lps_mm: np.ndarray, rounds: int = 6
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each query's peak found continuously from its start on the search grid -> points (N, 3), scores (N,).
 
-    A pattern search over the 26 neighbours and the place itself, from half a grid step down to a
-    sixteenth; the score is exact at every position it visits.
+    A pattern search over the 26 neighbours, from half a grid step, which is halved whenever no neighbour is
+    better; the score is exact at every position it visits.
     """
     grid = keys[0].grid
     points = np.array(starts_lps_mm, dtype=np.float64)
     best = np.full(len(points), -np.inf)
-    for step in 0.5 ** np.arange(1, rounds + 1):
-        offsets = (NEIGHBOURS * step) @ grid.affine[:3, :3].T
-        tried = points[:, None] + offsets
+    step = np.full((len(points), 1, 1), 0.5)
+    rows = np.arange(len(points))
+    for _ in range(rounds):
+        tried = points[:, None] + (NEIGHBOURS * step) @ grid.affine[:3, :3].T
         values = score_at(keys, queries, weights, tried).numpy()
-        pick = values.argmax(axis=1)
-        points, best = tried[np.arange(len(points)), pick], values.max(axis=1)
+        pick = np.where(values.max(axis=1) > values[:, 13], values.argmax(axis=1), 13)
+        points, best = tried[rows, pick], values[rows, pick]
+        step = np.where(pick[:, None, None] == 13, step / 2, step)
     return points, best
+
+
+def scan_cell(keys: Sequence[Keys], queries: Query, weights: Sequence[float], starts_lps_mm: np.ndarray) -> np.ndarray:
+    """The best of 7 x 7 x 7 positions within one grid step of each start -> points (N, 3).
+
+    Where neighbouring tokens differ much the score has curved ridges on which a climb stops early.
+    """
+    ticks = np.arange(-3, 4) / 3
+    offsets = np.array(np.meshgrid(ticks, ticks, ticks, indexing="ij")).reshape(3, -1).T @ keys[0].grid.affine[:3, :3].T
+    tried = np.asarray(starts_lps_mm)[:, None] + offsets
+    values = score_at(keys, queries, weights, tried).numpy()
+    return tried[np.arange(len(tried)), values.argmax(axis=1)]
 
 
 def local_maxima(values: torch.Tensor, count: int) -> np.ndarray:
@@ -228,6 +244,29 @@ def _interpolate(values: torch.Tensor, steps: Sequence[tuple[torch.Tensor, torch
         shape[axis] = -1
         values = torch.lerp(below, above, fraction.view(shape))
     return values
+
+
+def _neighbour_products(vectors: torch.Tensor, offset: np.ndarray) -> torch.Tensor:
+    """f_i . f_(i + offset) for vectors (Z, Y, X, K) -> (Z, Y, X); zero where i + offset lies outside."""
+    out = torch.zeros(vectors.shape[:3])
+    here = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(offset, vectors.shape[:3], strict=True))
+    there = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(offset, vectors.shape[:3], strict=True))
+    first, second, target = vectors[here], vectors[there], out[here]
+    for i in range(first.shape[0]):
+        target[i] = torch.linalg.vecdot(first[i], second[i])
+    return out
+
+
+def _mix_products(products: torch.Tensor, axis: int, low: torch.Tensor, t: torch.Tensor, offset: int) -> torch.Tensor:
+    """One axis of the squared length's sum: which neighbours a step mixes, and with what weights."""
+    if products.shape[axis] == 1:
+        return products.index_select(axis, low) if offset == 0 else torch.zeros(())
+    shape = [1, 1, 1]
+    shape[axis] = -1
+    t = t.view(shape)
+    if offset:
+        return products.index_select(axis, low + (offset < 0)) * (t * (1 - t))
+    return products.index_select(axis, low) * (1 - t) ** 2 + products.index_select(axis, low + 1) * t**2
 
 
 def require_same_encoder(provenance_a: dict[str, str], provenance_b: dict[str, str], dims: tuple[int, int]) -> None:

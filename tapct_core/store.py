@@ -55,6 +55,10 @@ _COMPRESSED = ("hu", "valid")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+class DiskFullError(UserError):
+    """No space left: an archive run stops at it, since every further scan would end the same way."""
+
+
 def provenance(volume: CTVolume, encoder: Encoder | None, spec: InputSpec, overlap: float) -> dict[str, str]:
     """What a feature map was made from, in plain words and hashes; ``key`` is SHA-256 over the rest.
 
@@ -67,11 +71,11 @@ def provenance(volume: CTVolume, encoder: Encoder | None, spec: InputSpec, overl
         "patch_size": _words(spec.patch_size),
         "window": _words(spec.img_size),
         "clip_hu": _words(spec.clip_hu),
-        "mean_hu": repr(float(spec.mean_hu)),
-        "std_hu": repr(float(spec.std_hu)),
+        "mean_hu": _words((spec.mean_hu,)),
+        "std_hu": _words((spec.std_hu,)),
         "plan": spec.plan,
         "spacing_mm": _words(spec.spacing_mm) if spec.plan == "spacing" else "the scan's own slices",
-        "overlap": repr(float(overlap)),
+        "overlap": _words((overlap,)),
         "code_version": str(CODE_VERSION),
     }
     key = hashlib.sha256(_canonical(facts)).hexdigest()
@@ -235,7 +239,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         if not path.exists():
             raise UserError(f"{path} does not exist; make it with `tapct embed`") from None
-        raise UserError(f"{path} is not a feature store (it has no zarr.json); name one that `tapct embed` wrote") from None
+        raise UserError(f"{path} is not a feature store (no zarr.json); name one that `tapct embed` wrote") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     try:
@@ -285,7 +289,7 @@ def _chunks(array: np.ndarray) -> tuple[int, ...]:
 
 
 def _words(values: tuple[float, ...]) -> str:
-    return " ".join(f"{v:g}" for v in values)
+    return " ".join(repr(float(v)).removesuffix(".0") for v in values)
 
 
 def _canonical(facts: dict[str, Any]) -> bytes:
@@ -308,7 +312,7 @@ def _damaged(path: Path, why: str) -> UserError:
 
 def _disk_error(path: Path, error: OSError) -> UserError:
     if error.errno in _FULL:
-        return UserError(f"there is no space left to write {path}; free some or name another folder")
+        return DiskFullError(f"there is no space left to write {path}; free some or name another folder")
     return UserError(f"{path} cannot be written ({error.strerror or error}); name another folder")
 
 
@@ -336,9 +340,10 @@ def _mtime(path: Path) -> float:
 
 def _size(folder: Path) -> int:
     total = 0
-    for file in folder.rglob("*"):
-        with suppress(OSError):  # gone in the meantime
-            total += file.stat().st_size
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # gone in the meantime
+                total += os.stat(os.path.join(place, name)).st_size
     return total
 
 

@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .cpu_kernels import attention, linear
+
 Grid = tuple[int, int, int]
 
 
@@ -106,12 +108,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
         outputs = []
-        for part, (batch, length) in zip(self.qkv(x).split([b * n for b, n in shapes]), shapes, strict=True):
+        for part, (batch, length) in zip(linear(x, self.qkv).split([b * n for b, n in shapes]), shapes, strict=True):
             part = part.view(batch, length, 3, self.num_heads, -1)
             q, k, v = part.permute(2, 0, 3, 1, 4)  # each (B, heads, L, C/heads)
-            attended = F.scaled_dot_product_attention(q, k, v)
+            attended = attention(q, k, v)
             outputs.append(attended.transpose(1, 2).reshape(batch * length, -1))
-        return self.proj(outputs[0] if len(outputs) == 1 else torch.cat(outputs))
+        return linear(outputs[0] if len(outputs) == 1 else torch.cat(outputs), self.proj)
 
 
 class Mlp(nn.Module):
@@ -124,7 +126,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, config.embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return linear(F.gelu(linear(x, self.fc1)), self.fc2)
 
 
 class SwiGLU(nn.Module):
@@ -137,8 +139,8 @@ class SwiGLU(nn.Module):
         self.w3 = nn.Linear(hidden, config.embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.w12(x).chunk(2, dim=-1)
-        return self.w3(F.silu(gate) * value)
+        gate, value = linear(x, self.w12).chunk(2, dim=-1)
+        return linear(F.silu(gate) * value, self.w3)
 
 
 class LayerScale(nn.Module):
@@ -191,7 +193,7 @@ class VisionTransformer3D(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(dim, eps=config.layer_norm_eps)
         self.activation_checkpointing = False
-        self._positions: dict[tuple, Tensor] = {}
+        self._positions: dict[tuple, tuple[Tensor, Tensor]] = {}
         self.reset_parameters()
 
     @torch.no_grad()
@@ -263,13 +265,16 @@ class VisionTransformer3D(nn.Module):
         # inference tensors do not count theirs.
         version = 0 if self.pos_embed.is_inference() else self.pos_embed._version
         key = (tuple(grid), version, self.pos_embed.data_ptr(), self.pos_embed.device, self.pos_embed.dtype)
-        if not training and key in self._positions:
-            return self._positions[key]
+        source, kept = self._positions.get(key, (None, None))
+        if not training and source is self.pos_embed:
+            return kept
         table = self.pos_embed[:, 1:].unflatten(1, self.config.grid).permute(0, 4, 1, 2, 3)  # (1, C, Z, Y, X)
         table = F.interpolate(table.float(), size=tuple(grid), mode="trilinear", align_corners=False)
         table = torch.cat([self.pos_embed[:, :1], table.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)], dim=1)
         if not training:
-            self._positions = {k: v for k, v in self._positions.items() if k[1:] == key[1:]} | {key: table}
+            # Its source is held with each table: freed memory may be given to another table at the same address.
+            fresh = {k: pair for k, pair in self._positions.items() if k[1:] == key[1:] and pair[0] is self.pos_embed}
+            self._positions = fresh | {key: (self.pos_embed, table)}
         return table
 
 

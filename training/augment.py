@@ -66,8 +66,7 @@ class AugmentSpec:
             raise ValueError("contrast, gamma and blur must be positive, noise_hu not negative")
 
 
-NO_AUGMENT = AugmentSpec(*(0.0 if name.endswith("_chance") else AugmentSpec.__dataclass_fields__[name].default
-                           for name in AugmentSpec.__dataclass_fields__))
+NO_AUGMENT = AugmentSpec(**{name: 0.0 for name in AugmentSpec.__dataclass_fields__ if name.endswith("_chance")})
 """Changes nothing."""
 
 
@@ -103,7 +102,9 @@ def augment(hu: Tensor, seeds: Sequence[int] | np.ndarray | Tensor, spec: Augmen
     hu = _where(hu, sharpen, lambda x, i: x + _column(gain[i], x) * (x - gaussian_blur(x, np.full(len(i), 0.7))))
     deviation = _between(draws[:, 12], spec.noise_hu)
     keys = (draws[:, 13] * 2**31).astype(np.int64)
-    return _where(hu, noise, lambda x, i: x.add_(hashed_normal(x.shape, keys[i], x.device).mul_(_column(deviation[i], x))))
+    return _where(
+        hu, noise, lambda x, i: x.addcmul_(hashed_normal(x.shape, keys[i], x.device), _column(deviation[i], x))
+    )
 
 
 def gaussian_blur(hu: Tensor, width: np.ndarray) -> Tensor:

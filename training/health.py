@@ -38,8 +38,10 @@ def prototype_use(probabilities: Tensor) -> Tensor:
 def effective_rank(features: Tensor) -> Tensor:
     """(N, C) -> exp of the entropy of the centred matrix's singular values, from 1 to min(N - 1, C).
 
-    Roy and Vetterli 2007 (EUSIPCO). All rows equal give 0: nothing varies at all.
+    Roy and Vetterli 2007 (EUSIPCO). All rows equal give 0: nothing varies at all. NaN where a value is not finite.
     """
+    if not torch.isfinite(features).all():
+        return torch.full((), math.nan, device=features.device)
     centred = features.float() - features.float().mean(dim=0)
     values = torch.linalg.svdvals(centred)
     total = values.sum()
@@ -60,15 +62,16 @@ def nearest_distance(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure(targets: Tensor, features: Tensor) -> dict[str, float]:
-    """The health of one step. ``targets`` (N, K): the teacher's targets; ``features`` (B, C): its CLS tokens."""
-    return {
-        "teacher_entropy": mean_entropy(targets).item(),
-        "prototype_entropy": marginal_entropy(targets).item(),
-        "prototype_use": prototype_use(targets).item(),
-        "effective_rank": effective_rank(features).item(),
-        "nearest_distance": nearest_distance(features).item(),
-    }
+def measure(targets: Tensor | None, features: Tensor) -> dict[str, float]:
+    """The health of one step. ``targets`` (N, K): the teacher's, None without DINO; ``features`` (B, C): its CLS tokens."""
+    numbers = {"effective_rank": effective_rank(features).item(), "nearest_distance": nearest_distance(features).item()}
+    if targets is not None:
+        numbers |= {
+            "teacher_entropy": mean_entropy(targets).item(),
+            "prototype_entropy": marginal_entropy(targets).item(),
+            "prototype_use": prototype_use(targets).item(),
+        }
+    return numbers
 
 
 @dataclass

@@ -56,10 +56,13 @@ def _order_of_first_block(draws: Tensor, grid: Grid, block_share: Range) -> Tens
     """(n, K, 7) uniforms -> (n, N): the first block over each patch, plus how far from its centre (0 to 1)."""
     size = torch.tensor(grid, dtype=torch.float32, device=draws.device)
     low, high = (float(np.log(share)) for share in block_share)
-    share = torch.exp(low + (high - low) * draws[..., 0]) ** (1 / 3)
+    # flat crops of few, thick slices: a block takes more of the depth than of the plane, or a hidden patch
+    # could be read off the slice above it
+    thickness = torch.tensor((0.2, 0.4, 0.4), device=draws.device)
+    share = torch.exp(low + (high - low) * draws[..., :1]) ** thickness
     stretch = torch.exp2(2 * draws[..., 1:4] - 1)
     stretch = stretch / stretch.prod(dim=-1, keepdim=True) ** (1 / 3)
-    extent = (size * share[..., None] * stretch).round().clamp(min=1).minimum(size)  # (n, K, 3)
+    extent = (size * share * stretch).round().clamp(min=1).minimum(size)  # (n, K, 3)
     # blocks may hang over the rim, so that every patch lies in equally many of them
     start = (draws[..., 4:7] * (size + extent - 1)).floor() - (extent - 1)
     away = []

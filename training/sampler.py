@@ -7,7 +7,7 @@ global batch of a step is the same for 1 rank x 2 B, 2 ranks x B, and 1 rank x B
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -114,15 +114,15 @@ def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Blocks int16 (B, D, H, W) HU, their seeds (B,) int64, and where they came from."""
+    """What a rank computes at once: B blocks and where they came from."""
 
     blocks: Tensor
-    seeds: Tensor
+    """(B, D, H, W) int16 HU."""
+    seeds: np.ndarray
+    """(B,) int64, of the samples' views."""
+    spacing_mm: Tensor
+    """(B, 3) mm between voxels, (z, y, x)."""
     samples: tuple[Sample, ...]
-
-    def to(self, device: torch.device) -> MicroBatch:
-        """The same on ``device``; the seeds stay on the CPU, where generators are made."""
-        return MicroBatch(self.blocks.to(device, non_blocking=True), self.seeds, self.samples)
 
 
 class Prefetcher:
@@ -145,17 +145,19 @@ class Prefetcher:
     def __exit__(self, *exc: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def __iter__(self) -> Iterator[tuple[int, list[MicroBatch]]]:
-        while True:
-            for step in range(self.next_step, self.next_step + self.ahead + 1):
-                if step not in self._waiting:
-                    self._waiting[step] = [
-                        [self._pool.submit(self._read, step, place) for place in self.plan.places(micro)]
-                        for micro in range(self.plan.accumulate)
-                    ]
-            step = self.next_step
-            self.next_step += 1
-            yield step, [self._collate([future.result() for future in micro]) for micro in self._waiting.pop(step)]
+    def __iter__(self) -> Prefetcher:
+        return self
+
+    def __next__(self) -> tuple[int, list[MicroBatch]]:
+        step = self.next_step
+        for coming in range(step, step + self.ahead + 1):
+            if coming not in self._waiting:
+                self._waiting[coming] = [
+                    [self._pool.submit(self._read, coming, place) for place in self.plan.places(micro)]
+                    for micro in range(self.plan.accumulate)
+                ]
+        self.next_step += 1
+        return step, [self._collate([future.result() for future in micro]) for micro in self._waiting.pop(step)]
 
     def _read(self, step: int, place: int) -> tuple[Sample, np.ndarray]:
         return self.sampler.read(step, place, self.plan.size, self._note)
@@ -165,5 +167,10 @@ class Prefetcher:
 
     def _collate(self, parts: list[tuple[Sample, np.ndarray]]) -> MicroBatch:
         blocks = torch.from_numpy(np.stack([block for _, block in parts]))
-        seeds = torch.tensor([sample.seed for sample, _ in parts], dtype=torch.int64)
-        return MicroBatch(blocks.pin_memory() if self.pin else blocks, seeds, tuple(sample for sample, _ in parts))
+        samples = tuple(sample for sample, _ in parts)
+        return MicroBatch(
+            blocks.pin_memory() if self.pin else blocks,
+            np.array([sample.seed for sample in samples], dtype=np.int64),
+            torch.tensor([self.sampler.store.spacing_mm(sample.scan_id) for sample in samples]),
+            samples,
+        )

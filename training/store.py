@@ -130,6 +130,10 @@ class CropStore:
         scan = self._opened(scan_id)
         return Geometry(scan.array.shape, np.array(scan.array.attrs["affine_lps"]))
 
+    def spacing_mm(self, scan_id: str) -> tuple[float, float, float]:
+        """Distance between a scan's voxels along (z, y, x), in mm."""
+        return self._by_id[scan_id].spacing_mm
+
     def header(self, scan_id: str) -> dict[str, str]:
         """What the scan's file said of itself: manufacturer, kernel and so on. Raises CorruptScan."""
         return dict(self._opened(scan_id).array.attrs["header"])

@@ -100,8 +100,9 @@ def make_views(
     seeds = seeds.cpu().numpy() if isinstance(seeds, Tensor) else np.asarray(seeds)
     if len(seeds) != len(blocks):
         raise ValueError(f"{len(seeds)} seeds for {len(blocks)} blocks")
+    local_views = range(N_GLOBAL, N_GLOBAL + spec.n_local)
     crops, places = _crops(blocks, seeds, spec.global_crop, range(N_GLOBAL), augment_spec, input_spec)
-    local, _ = _crops(blocks, seeds, spec.local_crop, range(N_GLOBAL, N_GLOBAL + spec.n_local), augment_spec, input_spec)
+    local, _ = _crops(blocks, seeds, spec.local_crop, local_views, augment_spec, input_spec)
     return Views(crops, local, places, seeds.astype(np.int64))
 
 

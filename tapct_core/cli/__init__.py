@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import re
 import sys
 from importlib import import_module
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = build_parser().parse_args(argv)
     program = f"tapct {args.command}"
+    logging.basicConfig(level=logging.WARNING, format="tapct: %(message)s", stream=sys.stderr)
     try:
         return args.run(args) or 0
     except UserError as error:

@@ -45,7 +45,7 @@ def shard(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Embeds; 1 when some scans failed and others did not, 2 when none could be embedded."""
-    from ..embedding import embed_many
+    from ..archive import embed_many
 
     paths = [Path(path) for path in args.ct] + (read_list(args.list) if args.list else [])
     if not paths:

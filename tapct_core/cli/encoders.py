@@ -28,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for encoder in encoders:
         patch = "x".join(map(str, encoder["patch_size"])) if encoder["patch_size"] else "?"
-        print(f"{encoder['name']:18s} {encoder['embed_dim'] or '?'!s:>4s}-d  patch {patch:6s}  {encoder['weights']}")
-        print(f"{'':18s} {encoder['licence']}")
+        mark = "*" if encoder["default"] else "+" if encoder["available"] else " "
+        print(f"{mark} {encoder['name']:16s} {encoder['embed_dim']:4d}-d  patch {patch:6s}  {encoder['where']}")
+        print(f"{'':35s}licence: {encoder['licence']}")
+    print("* default   + usable without a network")
     return 0

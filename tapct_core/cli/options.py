@@ -91,8 +91,9 @@ def encoder_from_args(args: argparse.Namespace):
 
 def embed_from_args(path: str | Path, args: argparse.Namespace):
     """A CT file, a DICOM folder -> (CTVolume, FeatureMap); features come from the cache when they are there."""
+    from ..embedding import embed_cached
     from ..io import load_ct
-    from ..store import FeatureStore, embed_cached
+    from ..store import FeatureStore
 
     volume = load_ct(path, series=args.series)
     with progress_bar(f"embedding {Path(path).name}") as progress:

@@ -13,16 +13,17 @@ import numpy as np
 
 from ..errors import UserError
 from ..volume import CTVolume, LabelMap, Source
-from .checks import DEFLATE_RATIO, hounsfield, house_array, place, whole_labels
+from .checks import DEFLATE_RATIO, hounsfield, house_array, place, unpack, whole_labels
 from .labels import read_sidecar
 
 HEADER_LIMIT = 1 << 20
-"""A text header is looked for in this many first bytes; Slicer's longest, with hundreds of segments, are under 100 kB."""
-BYTES_OF = {"char": 1, "short": 2, "int": 4, "long": 4, "float": 4, "double": 8, "long_long": 8}
+"""A text header is looked for in this many first bytes; that of hundreds of Slicer segments is under 100 kB."""
+BYTES_OF = {"short": 2, "int": 4, "int16": 2, "int32": 4, "int64": 8, "float": 4, "double": 8}
+"""Bytes a voxel, by the C type in either format's name for it; those not listed are taken as 1, the least."""
 
 
 def kind_of(head: bytes) -> str:
-    """"nrrd", "metaimage" or "" for the first bytes of a file."""
+    """ "nrrd", "metaimage" or "" for the first bytes of a file."""
     if head.startswith(b"NRRD000"):
         return "nrrd"
     first = head[:4096].lstrip().split(b"\n", 1)[0]
@@ -88,6 +89,7 @@ def _read(path: Path, kind: str) -> tuple[np.ndarray, Source, dict[str, str]]:
     except RuntimeError:  # ITK's messages run over many lines of its own source
         raise UserError(f"{path.name} is truncated or damaged and cannot be read; copy or convert it again") from None
     raw = sitk.GetArrayFromImage(image).T
+    _check_packed(path, fields, after, raw.nbytes)
     while raw.ndim > 3:
         raw = raw[..., 0]
     spacing, dimension = np.array(image.GetSpacing()), image.GetDimension()
@@ -102,7 +104,10 @@ def _check_volume(name: str, reader: Any) -> None:
     """Raise UserError unless ITK found one grey-valued volume."""
     shape = tuple(reader.GetSize())
     if reader.GetNumberOfComponents() != 1:
-        raise UserError(f"{name} has {reader.GetNumberOfComponents()} values a voxel (colour, vectors or layers), not one; save one by itself")
+        raise UserError(
+            f"{name} has {reader.GetNumberOfComponents()} values a voxel (colour, vectors or layers), not one; "
+            "save one of them by itself"
+        )
     if len(shape) < 3:
         raise UserError(f"{name} is a {len(shape)}D image, not a volume; choose the whole scan")
     if any(n > 1 for n in shape[3:]):
@@ -136,7 +141,7 @@ def _text_header(path: Path, kind: str) -> tuple[dict[str, str], int]:
 def _check_nrrd(path: Path, fields: dict[str, str], after: int) -> None:
     """Raise UserError for a NRRD without voxel sizes, or with more voxels than its file can hold."""
     if not fields.keys() & {"space directions", "spacings"}:
-        raise UserError(f"{path.name} does not say how large its voxels are (no space directions); convert it with its geometry")
+        raise UserError(f"{path.name} does not say how large its voxels are (no space directions); convert it again")
     data = fields.get("data file", fields.get("datafile"))
     packed = fields.get("encoding", "raw").lower() not in ("raw", "ascii", "text", "txt", "hex")
     _check_size(path, fields.get("sizes", ""), fields.get("type", ""), data, after, packed)
@@ -145,12 +150,13 @@ def _check_nrrd(path: Path, fields: dict[str, str], after: int) -> None:
 def _check_metaimage(path: Path, fields: dict[str, str], after: int) -> None:
     """Raise UserError for a MetaImage without voxel sizes, or with more voxels than its file can hold."""
     if not fields.keys() & {"elementspacing", "elementsize"}:
-        raise UserError(f"{path.name} does not say how large its voxels are (no ElementSpacing); convert it with its geometry")
-    data = fields.get("elementdatafile", "")
+        raise UserError(f"{path.name} does not say how large its voxels are (no ElementSpacing); convert it again")
+    name = fields.get("elementdatafile", "")
+    data = None if name.upper() == "LOCAL" else name
     packed = fields.get("compresseddata", "false").lower() == "true"
-    _check_size(path, fields.get("dimsize", ""), fields.get("elementtype", ""), None if data.upper() == "LOCAL" else data, after, packed)
+    _check_size(path, fields.get("dimsize", ""), fields.get("elementtype", ""), data, after, packed)
     claimed = fields.get("compresseddatasize", "")
-    if packed and data.upper() == "LOCAL" and claimed.isdigit() and path.stat().st_size < after + int(claimed):
+    if packed and data is None and claimed.isdigit() and path.stat().st_size < after + int(claimed):
         raise UserError(f"{path.name} is truncated: its compressed data end early; copy it again")
 
 
@@ -163,16 +169,36 @@ def _check_size(path: Path, sizes: str, dtype: str, data: str | None, after: int
     if not shape or min(shape) < 1:
         raise UserError(f"{path.name}: its header gives no valid size; copy or convert it again")
     if data is not None and (data.upper().startswith("LIST") or "%" in data):
-        raise UserError(f"{path.name} keeps its slices in many files, which is not read; convert it to one .nrrd or .mha")
+        raise UserError(f"{path.name} keeps its slices in many files, which is not read; convert it to one .nrrd")
     file = path if data is None else path.parent / data
     if data is not None and not file.is_file():
         raise UserError(f"{path.name} needs its data file {data!r} beside it; copy both")
-    words = dtype.lower().removeprefix("met_").replace("unsigned", "").replace("signed", "").strip(" _")
-    each = BYTES_OF.get(words.split(" ")[0], 1)
+    word = dtype.lower().removeprefix("met_").split(" ")[-1].removesuffix("_t").lstrip("u")
+    each = BYTES_OF.get(word, 1)
     held = file.stat().st_size - (after if data is None else 0)
     needed = each * int(np.prod(shape, dtype=object))
     if needed > held * (DEFLATE_RATIO if packed else 1):
-        raise UserError(f"{path.name} is truncated: its header {shape} needs {needed:,} bytes, the file cannot hold them; copy it again")
+        raise UserError(
+            f"{path.name} is truncated: its header {shape} needs {needed:,} bytes, more than it has; copy it again"
+        )
+
+
+def _check_packed(path: Path, fields: dict[str, str], after: int, needed: int) -> None:
+    """Raise UserError unless deflated data hold ``needed`` bytes: ITK itself fills what is missing with zeros."""
+    deflated = (
+        fields.get("encoding", "").lower() in ("gzip", "gz") or fields.get("compresseddata", "").lower() == "true"
+    )
+    if not deflated or fields.keys() & {"byte skip", "line skip", "byteskip", "lineskip", "headersize"}:
+        return
+    name = fields.get("data file", fields.get("datafile", fields.get("elementdatafile", "LOCAL")))
+    content = path.read_bytes()[after:] if name.upper() == "LOCAL" else (path.parent / name).read_bytes()
+    held = 0
+    for part in unpack(content, path.name, 1 << 22):
+        held += len(part)
+        if held > needed:
+            break
+    if held != needed:
+        raise UserError(f"{path.name} does not hold what its header says ({needed:,} bytes); copy or convert it again")
 
 
 def _as_slicer_segments(labels: LabelMap) -> dict[str, str]:

@@ -55,7 +55,8 @@ def _written(path: Path) -> Iterator[Path]:
             yield part
     except OSError as error:
         raise UserError(
-            f"cannot write {path.name}: {error.strerror or 'the disk refused'}; choose a folder with space that you may write to"
+            f"cannot write {path.name}: {error.strerror or 'the disk refused'}; "
+            "choose a folder with space that you may write to"
         ) from None
 
 
@@ -71,11 +72,12 @@ def read_sidecar(path: Path) -> tuple[dict[int, str], dict[int, tuple[int, int, 
     colours: dict[int, tuple[int, int, int]] = {}
     try:
         for value, entry in json.loads(sidecar_of(path).read_text(encoding="utf-8"))["labels"].items():
+            label = int(value)
             if "name" in entry:
-                names[int(value)] = str(entry["name"])
+                names[label] = str(entry["name"])
             if "colour" in entry:
                 red, green, blue = (int(c) for c in entry["colour"])
-                colours[int(value)] = (red, green, blue)
+                colours[label] = (red, green, blue)
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -105,7 +107,7 @@ def _with_suffix(path: Path) -> tuple[Path, str]:
     if suffix:
         return path, suffix
     if path.suffix and not path.suffix[1:].isdigit():
-        raise UserError(f"label maps are not written as {path.suffix}; name the file {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+        raise UserError(f"label maps are not written as {path.suffix}; name the file {' or '.join(SUFFIXES)}")
     return path.with_name(path.name + ".nii.gz"), ".nii.gz"
 
 
@@ -118,10 +120,12 @@ def _source_on_grid(labels: LabelMap, like: Source | CTVolume | None) -> Source:
     source = like or labels.source
     if source.file_affine is None:
         if source.kind not in ("array", "synthetic"):
-            raise UserError(f"the grid of the {source.kind} source is not known, so labels cannot be written onto it; load the scan again")
+            raise UserError(
+                f"the grid of the {source.kind} source is not known, so labels cannot be placed; load it again"
+            )
         # No file to go back to: the labels' own grid, counted (x, y, z).
-        affine = labels.geometry.affine[:, [2, 1, 0, 3]]
-        return Source(source.kind, file_shape=labels.geometry.shape[::-1], file_affine=affine, orientation=HOUSE_AS_FILE)
+        shape, affine = labels.geometry.shape[::-1], labels.geometry.affine[:, [2, 1, 0, 3]]
+        return Source(source.kind, file_shape=shape, file_affine=affine, orientation=HOUSE_AS_FILE)
     _, grid = orient(source.file_shape[:3], source.file_affine)
     if not labels.geometry.matches(grid):
         raise UserError(_other_grid(labels, grid.shape))

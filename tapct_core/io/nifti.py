@@ -20,14 +20,13 @@ import numpy as np
 from ..errors import UserError
 from ..geometry import RAS_FROM_LPS
 from ..volume import CTVolume, LabelMap, Source
-from .checks import DEFLATE_RATIO, hounsfield, house_array, place, whole_labels
+from .checks import DEFLATE_RATIO, hounsfield, house_array, place, unpack, whole_labels
 from .labels import ras_affine, read_sidecar
 
 MAGICS = {348: (344, (b"n+1\0",)), 540: (4, (b"n+2\0",))}
 """Header size -> where its magic stands, and what it is when header and data share one file."""
 MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
 """NIfTI's codes for metre, millimetre and micrometre; any other code (0 = not said) is read as mm."""
-READ_BLOCK = 1 << 24
 
 log = logging.getLogger(__name__)
 
@@ -84,34 +83,19 @@ def write_nifti(path: Path, stored: np.ndarray, source: Source, labels: LabelMap
     header.set_data_dtype(stored.dtype)
     header["vox_offset"] = header.sizeof_hdr + 4  # 4 bytes that say: no extension follows
     header["magic"] = b"n+1" if header.sizeof_hdr == 348 else header["magic"]
-    opened = gzip.GzipFile(path, "wb", mtime=0, compresslevel=6) if path.name.lower().endswith(".gz") else open(path, "wb")
-    with opened as file:
-        file.write(header.binaryblock + bytes(4))
-        file.write(np.asfortranarray(stored).tobytes(order="F"))
+    content = header.binaryblock + bytes(4) + stored.tobytes(order="F")
+    path.write_bytes(gzip.compress(content, 6, mtime=0) if path.name.lower().endswith(".gz") else content)
 
 
 def inflate(path: Path, limit: int) -> tuple[bytes, bool]:
-    """The first ``limit`` bytes inside a gzip file of any number of members, and whether it holds more.
-
-    Holds at most ``limit`` bytes and the file itself, whatever the file claims; checksums are
-    verified up to where it reads. Raises UserError for a truncated or damaged stream.
-    """
-    packed = path.read_bytes()
+    """The first ``limit`` bytes inside a gzip file, and whether it holds more; never holds more, whatever it claims."""
     parts: list[bytes] = []
     held = 0
-    try:
-        while packed and held <= limit:
-            member = zlib.decompressobj(wbits=31)
-            while not member.eof and held <= limit:
-                part = member.decompress(packed, limit + 1 - held)
-                packed = member.unconsumed_tail
-                parts.append(part)
-                held += len(part)
-                if not part and not packed and not member.eof:
-                    raise UserError(f"{path.name} is truncated: its compressed data end early; copy it again")
-            packed = member.unused_data.lstrip(b"\0")
-    except zlib.error:
-        raise UserError(f"{path.name} is damaged: its compressed data cannot be unpacked; copy it again") from None
+    for part in unpack(path.read_bytes(), path.name, limit + 1):
+        parts.append(part)
+        held += len(part)
+        if held > limit:
+            break
     data = parts[0] if len(parts) == 1 else b"".join(parts)
     return (data, False) if held <= limit else (data[:limit], True)
 
@@ -133,7 +117,7 @@ def _head(path: Path, size: int) -> bytes:
         try:
             return packed.read(size)
         except (OSError, EOFError, zlib.error):
-            raise UserError(f"{path.name} is truncated or damaged: not even its header can be unpacked; copy it again") from None
+            raise UserError(f"{path.name} is truncated or damaged: it cannot be unpacked; copy it again") from None
 
 
 def _read_header(path: Path) -> tuple[Any, Source]:
@@ -165,7 +149,7 @@ def _volume_shape(header: Any, name: str) -> tuple[int, ...]:
     axes = int(header["dim"][0])
     shape = tuple(int(n) for n in header["dim"][1 : axes + 1]) if 1 <= axes <= 7 else ()
     if not shape or min(shape) < 1:
-        raise UserError(f"{name}: its header gives no valid size (dim {header['dim'].tolist()}); copy or convert it again")
+        raise UserError(f"{name}: its header gives no valid size ({header['dim'].tolist()}); copy or convert it again")
     if any(n > 1 for n in shape[3:]):
         raise UserError(f"{name} is {len(shape)}D {shape}: one volume in time is needed; save one of them by itself")
     if len(shape) < 3:
@@ -176,7 +160,7 @@ def _volume_shape(header: Any, name: str) -> tuple[int, ...]:
         dtype = None
     if dtype is None or dtype.kind not in "iuf":
         kind = {"V": "colour", "c": "complex"}.get(dtype.kind if dtype is not None else "", "of an unknown data type")
-        raise UserError(f"{name} is {kind} (NIfTI datatype {int(header['datatype'])}), not a CT; save it as int16 in HU")
+        raise UserError(f"{name} is {kind} (NIfTI datatype {int(header['datatype'])}), not a CT; choose a CT in HU")
     return shape
 
 
@@ -221,7 +205,9 @@ def _read_voxels(path: Path, header: Any) -> np.ndarray:
         packed = file.read(2) == b"\x1f\x8b"
     size = path.stat().st_size
     if needed > size * (DEFLATE_RATIO if packed else 1) + 1024 * packed:
-        raise UserError(f"{path.name} is truncated: its header {shape} needs {needed:,} bytes, the file cannot hold them; copy it again")
+        raise UserError(
+            f"{path.name} is truncated: its header {shape} needs {needed:,} bytes, more than it has; copy it again"
+        )
     slice_bytes = needed - int(offset) if shape[2] == 1 else (needed - int(offset)) // shape[2]
     if packed:
         data, more = inflate(path, needed + slice_bytes - 1)

@@ -151,3 +151,12 @@ def _weighted(grid: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.
 def _span(rows: np.ndarray) -> slice:
     columns = np.flatnonzero(rows.any(axis=0))
     return slice(int(columns[0]), int(columns[-1]) + 1) if len(columns) else slice(0, 1)
+
+
+def raw_columns(features: FeatureMap, hu_features: str | None, box: tuple[slice, slice, slice]) -> np.ndarray:
+    """Columns (z, y, x, D) float32 of a box of tokens, not standardised; invalid tokens are zero."""
+    parts = [features.tokens[box].astype(np.float32)]
+    if hu_features == "token":
+        parts.append(_grid_channels(features)[box])
+    columns = np.concatenate(parts, axis=-1)
+    return np.where(features.valid[box][..., None] & np.isfinite(columns), columns, 0)

@@ -11,8 +11,9 @@ from ..features import FeatureMap
 from ..volume import LabelMap
 
 BACKGROUND_NAME = "background"
-GROUP_TOKENS = 2
-"""Voxels within a cube of this many tokens are left out together when a probe is checked on its own labels."""
+GROUP_TOKENS = 4
+"""Voxels of a class with one piece only are left out together, when a probe is checked on its own labels, if they lie
+in one cube of this many tokens: nearer ones share what their tokens saw. Smaller cubes choose too small a penalty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +28,9 @@ class Voxels:
 def zero_is_background(labels: LabelMap, zero: str = "auto") -> bool:
     """Whether label 0 is a class of its own (full masks) or means "not painted" (strokes).
 
-    ``zero``: "background", "unlabelled", or "auto": a class *named* background makes 0 mean not painted;
-    otherwise labels that are thick in all three directions (some voxel with all of its 26 neighbours) are masks,
-    and flat ones, as a brush leaves them in a slice, are strokes.
+    ``zero``: "background", "unlabelled", or "auto": a class *named* background, or no voxel of 0, makes 0 mean not
+    painted; otherwise labels that are thick in all three directions (some voxel with all of its 26 neighbours) are
+    masks, and flat ones, as a brush leaves them in a slice, are strokes.
     """
     if zero not in ("auto", "background", "unlabelled"):
         raise ValueError(f"zero must be auto, background or unlabelled, not {zero!r}")
@@ -37,7 +38,9 @@ def zero_is_background(labels: LabelMap, zero: str = "auto") -> bool:
         return zero == "background"
     if any(name.strip().casefold() == BACKGROUND_NAME for value, name in labels.names.items() if value):
         return False
-    return any(_is_thick(labels.labels[box] == value) for value, box in _boxes(labels.labels))
+    if labels.labels.all():
+        return False
+    return any(_is_thick(labels.labels[box] == value) for value, box in label_boxes(labels.labels))
 
 
 def pick_voxels(
@@ -51,7 +54,7 @@ def pick_voxels(
     """
     _check_overlap(features, labels)
     points, values, strokes = [], [], []
-    for value, box in _boxes(labels.labels):
+    for value, box in label_boxes(labels.labels):
         index, stroke = _pick_class(labels.labels[box] == value, cap, rng)
         index = index + [part.start for part in box]
         inside = _with_features(features, labels.geometry.to_world(index), _name(labels, value))
@@ -86,7 +89,7 @@ def shares(sizes: np.ndarray, total: int) -> np.ndarray:
     return taken
 
 
-def _boxes(labels: np.ndarray) -> list[tuple[int, tuple[slice, slice, slice]]]:
+def label_boxes(labels: np.ndarray) -> list[tuple[int, tuple[slice, slice, slice]]]:
     """(value, bounding box) of each label above 0. Only slices with labels are searched: strokes fill few."""
     filled = np.flatnonzero(labels.reshape(len(labels), -1).any(axis=1))
     if len(filled) == 0:
@@ -172,5 +175,10 @@ def _name(labels: LabelMap, value: int) -> str:
 
 
 def _groups(features: FeatureMap, points: np.ndarray, values: np.ndarray, strokes: np.ndarray) -> np.ndarray:
+    """Group (N,): the stroke, or for a class with a single one (a mask, background) a cube of GROUP_TOKENS."""
     place = np.floor(features.geometry.to_index(points) / GROUP_TOKENS).astype(int)
+    for value in np.unique(values):
+        own = values == value
+        if len(np.unique(strokes[own])) > 1:
+            place[own] = 0
     return np.unique(np.column_stack([values, strokes, place]), axis=0, return_inverse=True)[1].reshape(-1)

@@ -1,0 +1,113 @@
+"""Reading CTs and label maps by content, and writing label maps back onto the grid they belong to.
+
+Read: NIfTI (.nii, .nii.gz), a DICOM folder or one of its files, NRRD, MetaImage (.mha, .mhd). A
+volume comes in HU, axial-first LPS, with the exact way back in its Source. Refused with one line
+(UserError): what is missing, empty, truncated or damaged; more than one volume in time; colour and complex data;
+axes that are singular or sheared (a tilted gantry); missing, duplicate or unevenly spaced slices; all
+NaN; and what its modality or its values show to be no CT.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+from ..errors import UserError
+from ..geometry import axis_codes
+from ..volume import CTVolume, LabelMap
+from . import dicom, itk, nifti
+from .dicom import SeriesInfo, list_series
+from .labels import save_labels
+
+__all__ = ["SeriesInfo", "list_series", "load_ct", "load_labels", "save_labels", "scan_info"]
+
+FORMATS = "NIfTI (.nii, .nii.gz), DICOM, NRRD or MetaImage (.mha, .mhd)"
+HEAD_BYTES = 4096
+
+
+def load_ct(path: str | os.PathLike, series: str | None = None) -> CTVolume:
+    """Read one CT into HU (z, y, x), axial-first LPS.
+
+    ``path`` is a file, or a folder of DICOM slices (subfolders included); a DICOM file stands for its
+    whole series in the same folder. ``series`` is the SeriesInstanceUID to take from several.
+    Raises UserError, one line, for all that the module's docstring names.
+    """
+    path = Path(path)
+    kind = kind_of(path)
+    if series is not None and kind != "dicom":
+        raise UserError(f"{path.name} is no DICOM folder, so it has no series to choose; leave --series out")
+    if kind == "dicom":
+        return dicom.read_ct(path, series)
+    return nifti.read_ct(path) if kind == "nifti" else itk.read_ct(path, kind)
+
+
+def load_labels(path: str | os.PathLike) -> LabelMap:
+    """Read one label map (NIfTI, NRRD or MetaImage) into (z, y, x), axial-first LPS, with names where they are kept.
+
+    Raises UserError as :func:`load_ct` does, and for values that are not whole numbers from 0 to 65535.
+    """
+    path = Path(path)
+    kind = kind_of(path)
+    if kind == "dicom":
+        raise UserError(f"{path.name} is DICOM; label maps are read from NIfTI, NRRD or MetaImage, so convert it first")
+    return nifti.read_labels(path) if kind == "nifti" else itk.read_labels(path, kind)
+
+
+def scan_info(path: str | os.PathLike, series: str | None = None) -> dict[str, object]:
+    """What ``tapct info`` prints of a CT: plain lists, numbers and words, nothing of the patient.
+
+    ``shape`` and ``spacing_mm`` are [z, y, x] of the volume as it is worked on, ``orientation`` the
+    directions in which the *file's* axes (x, y, z) grow, such as "LPS"; ``hu_range`` is [min, max].
+    Raises UserError as :func:`load_ct` does: the voxels are read too.
+    """
+    volume = load_ct(path, series)
+    series_read = volume.source.dicom
+    return {
+        "shape": list(volume.geometry.shape),
+        "spacing_mm": [round(s, 6) for s in volume.geometry.spacing_mm],
+        "orientation": axis_codes(volume.source.file_affine),
+        "hu_range": [int(volume.hu.min()), int(volume.hu.max())],
+        "kind": volume.source.kind,
+        "date": series_read.date if series_read else "",
+        "series_description": series_read.description if series_read else "",
+    }
+
+
+def kind_of(path: Path) -> str:
+    """ "nifti", "dicom", "nrrd" or "metaimage", by what the file holds, whatever it is called.
+
+    Raises UserError when it does not exist, is empty, or is none of them.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist; check the path")
+    if path.is_dir():
+        return "dicom"
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise UserError(f"{path.name} cannot be read ({error.strerror}); check its permissions") from None
+    if not head:
+        raise UserError(f"{path.name} is empty; copy it again")
+    if head[:2] == b"\x1f\x8b":
+        head = _unpacked_head(path)
+        return "nifti" if nifti.header_size(head) else _not_read(path)
+    if nifti.header_size(head):
+        return "nifti"
+    if dicom.is_dicom(head):
+        return "dicom"
+    return itk.kind_of(head) or _not_read(path)
+
+
+def _unpacked_head(path: Path) -> bytes:
+    try:
+        with gzip.open(path) as packed:
+            return packed.read(HEAD_BYTES)
+    except (OSError, EOFError, zlib.error):
+        raise UserError(f"{path.name} is truncated or damaged: it cannot be unpacked; copy it again") from None
+
+
+def _not_read(path: Path) -> str:
+    raise UserError(f"{path.name} is not a format this reads (or its header is damaged); give {FORMATS}")

@@ -1,0 +1,160 @@
+"""One DICOM image file each: its header without the pixels, its place in the patient, its values in words."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+
+HEADER_TAGS = [
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "ImageType",
+    "SeriesDescription",
+    "SeriesNumber",
+    "SeriesDate",
+    "StudyDate",
+    "AcquisitionDate",
+    "AcquisitionNumber",
+    "PatientID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "ConvolutionKernel",
+    "WindowWidth",
+    "WindowCenter",
+]
+"""All that choosing and placing a series needs; no name, no birth date."""
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+"""SOP class of a CT image (DICOM PS3.6)."""
+BARE_STARTS = (b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0")
+"""First tags of files without a preamble: a group's length, the character set or the image type."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One image file: its header without the pixels, and where it lies."""
+
+    path: Path
+    header: Any
+    position: np.ndarray  # (3,) LPS mm of the first pixel's centre
+    axes: np.ndarray  # (2, 3) LPS directions: along a row, down a column
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """What makes slices one series: its UID, or for files that lost it, what else the header says of it."""
+        uid = text(self.header, "SeriesInstanceUID")
+        return (uid,) if uid else ("", text(self.header, "SeriesNumber"), text(self.header, "SeriesDescription"))
+
+    @property
+    def uid(self) -> str:
+        """SOPInstanceUID, from the file's own meta header where the data set has lost it."""
+        return text(self.header, "SOPInstanceUID") or text(self.header.file_meta, "MediaStorageSOPInstanceUID")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return int(self.header.Rows), int(self.header.Columns)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom's warnings and log to itself: they quote values of the header, which may name a patient."""
+    import pydicom
+
+    log = logging.getLogger("pydicom")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether a file's first 132 bytes are DICOM: the preamble's mark, or (old files) a bare group 0002 or 0008."""
+    return head[128:132] == b"DICM" or head[:4] in BARE_STARTS
+
+
+def read_header(path: Path) -> Any | None:
+    """The header of one DICOM file without its pixels; None for what is no DICOM.
+
+    Raises UserError for a DICOM file that cannot be parsed, or a CT image that ends before its pixels' size.
+    """
+    import pydicom
+
+    damaged = UserError(f"{path.name} is truncated or damaged; copy it again, or remove it if it is not needed")
+    try:
+        with open(path, "rb") as file:
+            if not is_dicom(file.read(132)):
+                return None
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER_TAGS, force=True)
+        whole = header.file_meta.get("MediaStorageSOPClassUID") != CT_IMAGE or "Rows" in header
+    except Exception:  # a broken file can raise anything from struct.error to RecursionError
+        raise damaged from None
+    if not whole:
+        raise damaged
+    return header
+
+
+def plane_of(header: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """(position, axes) of one grey-valued frame, or None where the header has no (valid) image plane."""
+    try:
+        position = np.array(header.ImagePositionPatient, dtype=np.float64)
+        axes = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+        spacing = np.array(header.PixelSpacing, dtype=np.float64)
+        single = number(header, "NumberOfFrames", 1) == 1 and number(header, "SamplesPerPixel", 1) == 1
+        sized = min(header.Rows, header.Columns) > 0 and spacing.shape == (2,) and spacing.min() > 0
+        valid = position.shape == (3,) and sized and single
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return None
+    return (position, axes) if valid and np.isfinite([*position, *axes.ravel(), *spacing]).all() else None
+
+
+def text(header: Any, key: str) -> str:
+    """A header's value in words, several joined by DICOM's own backslash; "" where there is none or it is broken."""
+    try:
+        value = header.get(key)
+        several = hasattr(value, "__iter__") and not isinstance(value, str)
+        return "" if value is None else "\\".join(str(v) for v in value) if several else str(value).strip()
+    except Exception:  # pydicom converts on access, and a broken value can raise anything
+        return ""
+
+
+def number(header: Any, key: str, default: float) -> float:
+    try:
+        return float(text(header, key) or default)
+    except ValueError:
+        return default
+
+
+def date_of(header: Any) -> str:
+    """YYYYMMDD of the series, else the study, else the acquisition; "" where none is a date."""
+    dates = (text(header, key).replace(".", "") for key in ("SeriesDate", "StudyDate", "AcquisitionDate"))
+    return next((date for date in dates if len(date) == 8 and date.isdigit()), "")
+
+
+def window_of(header: Any) -> tuple[float, float] | None:
+    """(width, level) HU that the header suggests first."""
+    try:
+        width, level = (float(np.atleast_1d(header[key].value)[0]) for key in ("WindowWidth", "WindowCenter"))
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+    return (width, level) if width > 0 and np.isfinite([width, level]).all() else None

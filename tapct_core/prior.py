@@ -1,0 +1,201 @@
+"""Roughly where everything went: a motion from scan a to scan b, found once a pair.
+
+Matches of the cached keys that agree in both directions give a first rigid motion (SAME does this with
+learned embeddings: Liu et al. 2021, arXiv 2109.02722); identity and slides along the body's axis compete
+with it, and the one on which the images agree best is kept. Block matching by correlation then refines it
+to a field of point pairs (Ourselin et al. 2001), from which the motion near any click is a local affine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .affine import IDENTITY, apply, fit_affine, fit_rigid, local_affines, ransac_rigid
+from .correlation import Image, correlate, peaks
+from .prepared import Prepared
+from .similarity import Keys
+
+_LEVELS = ((4.0, 40.0, 24.0, 400), (3.0, 30.0, 12.0, 800), (2.5, 25.0, 7.5, 1200))
+"""Block matching from coarse to fine: sample step, patch side and reach in mm, and number of blocks."""
+PULL = 0.1
+"""Correlation that a block gives up by moving to the side of its reach."""
+NEAR_MM = 30.0
+"""Pairs within about this distance decide the motion at a click."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """A motion between two scans: ``motion`` (3, 4) for all, and pairs for the local part.
+
+    ``points_a``, ``points_b`` (M, 3) LPS mm with ``weights`` (M,); ``agreement`` the images' correlation under
+    ``motion`` and ``identity_agreement`` under none (-1 to 1).
+    """
+
+    motion: np.ndarray
+    points_a: np.ndarray
+    points_b: np.ndarray
+    weights: np.ndarray
+    agreement: float
+    identity_agreement: float
+
+    def at(self, points_lps_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where points (N, 3) of a went: places (N, 3), linear parts (N, 3, 3), spread (N,) mm."""
+        points = np.atleast_2d(points_lps_mm)
+        base = np.broadcast_to(self.motion, (len(points), 3, 4))
+        if len(self.points_a) < 8:
+            return apply(self.motion, points), base[:, :, :3].copy(), np.full(len(points), 20.0)
+        distance = np.linalg.norm(points[:, None] - self.points_a[None], axis=2)
+        width = np.maximum(NEAR_MM, np.partition(distance, 7, axis=1)[:, 7])
+        weights = self.weights * np.exp(-0.5 * (distance / width[:, None]) ** 2)
+        return local_affines(points, self.points_a, self.points_b, weights, base, scale_mm=3.0)
+
+    def inverse(self) -> Prior:
+        """The way back."""
+        linear = np.linalg.inv(self.motion[:, :3])
+        motion = np.column_stack([linear, -linear @ self.motion[:, 3]])
+        return Prior(motion, self.points_b, self.points_a, self.weights, self.agreement, self.identity_agreement)
+
+
+def find_prior(a: Prepared, b: Prepared, names: tuple[str, ...], refine: bool = True, seed: int = 0) -> Prior:
+    """The motion from scan a to scan b from evidence ``names``; never worse than identity on agreement."""
+    rng = np.random.default_rng(seed)
+    body = body_points(a, 3000, rng)
+    level_a = a.image.sample(body)
+    identity = agreement(level_a, b, body, IDENTITY)
+    candidates = [IDENTITY, *_slides(a, b, body), *_from_keys(a, b, names, rng)]
+    scores = [agreement(level_a, b, body, motion) for motion in candidates]
+    best = int(np.argmax(scores))
+    prior = Prior(candidates[best], *np.zeros((2, 0, 3)), np.zeros(0), scores[best], identity)
+    return _block_matching(a, b, prior, body, level_a, rng) if refine else prior
+
+
+def body_points(scan: Prepared, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Random places inside the patient -> (N, 3) LPS mm."""
+    places = np.flatnonzero(scan.body)
+    if len(places) == 0:
+        places = np.arange(scan.body.size)
+    chosen = rng.choice(places, min(count, len(places)), replace=False)
+    return scan.body_geometry.to_world(np.stack(np.unravel_index(chosen, scan.body.shape), axis=1))
+
+
+def agreement(level_a: np.ndarray, b: Prepared, points_a: np.ndarray, motion: np.ndarray) -> float:
+    """Correlation of the images at the same places under a motion; -1 when under a fifth of them overlap."""
+    moved = apply(motion, points_a)
+    inside = b.features.hu_geometry.contains(moved)
+    if inside.mean() < 0.2:
+        return -1.0
+    first, second = level_a[inside], b.image.sample(moved[inside])
+    if first.std() < 1e-6 or second.std() < 1e-6:
+        return -1.0
+    # A little is taken off for what falls out of view, or a tiny overlap would win by chance.
+    return float(np.corrcoef(first, second)[0, 1]) - 0.2 * float(1 - inside.mean())
+
+
+def _slides(a: Prepared, b: Prepared, points_a: np.ndarray) -> list[np.ndarray]:
+    """Shifts that lay body on body in plane and slide along z, for scans whose fields of view differ."""
+    ends = [apply_corners(scan) for scan in (a, b)]
+    middle = [scan.body_geometry.to_world(np.argwhere(scan.body).mean(axis=0)) if scan.body.any() else e.mean(axis=0)
+              for scan, e in zip((a, b), ends, strict=True)]  # fmt: skip
+    low, high = ends[1][:, 2].min() - ends[0][:, 2].max(), ends[1][:, 2].max() - ends[0][:, 2].min()
+    length = min(np.ptp(ends[0][:, 2]), np.ptp(ends[1][:, 2]))
+    shift = middle[1] - middle[0]
+    slides = np.arange(low + 0.3 * length, high - 0.3 * length, 12.0)
+    return [np.column_stack([np.eye(3), [shift[0], shift[1], z]]) for z in [*slides, shift[2]]]
+
+
+def apply_corners(scan: Prepared) -> np.ndarray:
+    """The eight corner voxels of a scan's HU grid, (8, 3) LPS mm."""
+    grid = scan.features.hu_geometry
+    return grid.to_world(np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T)
+
+
+def _from_keys(a: Prepared, b: Prepared, names: tuple[str, ...], rng: np.random.Generator) -> list[np.ndarray]:
+    """Rigid and affine motions from mutual best matches, of each kind of evidence and of all together."""
+    pairs = [mutual_matches(a.keys[n], b.keys[n], rng) for n in names if n in a.keys and n in b.keys and n != "pooled"]
+    if len(pairs) > 1:
+        pairs.append(tuple(np.concatenate(part) for part in zip(*pairs, strict=True)))
+    motions = []
+    for first, second in pairs:
+        if len(first) < 6:
+            continue
+        rigid, inliers = ransac_rigid(first, second, 20.0, rng)
+        if inliers.sum() < 6:
+            continue
+        motions.append(rigid)
+        motions.append(fit_affine(first[inliers], second[inliers], np.ones(inliers.sum()), rigid, 8.0))
+    return motions
+
+
+def mutual_matches(a: Keys, b: Keys, rng: np.random.Generator, count: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    """Lattice points of a whose best match in b finds its way back -> pairs (N, 3), (N, 3) LPS mm."""
+    (places_a, keys_a, step), (places_b, keys_b, _) = _thinned(a), _thinned(b)
+    if len(places_a) == 0 or len(places_b) == 0:
+        return np.zeros((0, 3)), np.zeros((0, 3))
+    chosen = rng.choice(len(places_a), min(count, len(places_a)), replace=False)
+    there = (keys_a[torch.from_numpy(chosen)] @ keys_b.T).argmax(dim=1)
+    back = (keys_b[there] @ keys_a.T).argmax(dim=1)
+    first, second = places_a[chosen], places_b[there.numpy()]
+    mutual = np.linalg.norm(places_a[back.numpy()] - first, axis=1) <= 2.0 * step
+    return first[mutual], second[mutual]
+
+
+def _thinned(keys: Keys, most: int = 40000) -> tuple[np.ndarray, torch.Tensor, float]:
+    """Places and unit vectors of a lattice's filled points, every second or third one if there are many; step mm."""
+    stride = 1
+    while np.prod([-(-n // stride) for n in keys.vectors.shape[:3]]) > most * 3:
+        stride += 1
+    part = keys.vectors[::stride, ::stride, ::stride]
+    length = torch.linalg.vector_norm(part, dim=-1)
+    filled = torch.nonzero(length > 1e-6)
+    places = keys.geometry.to_world(filled.numpy() * stride)
+    return places, F.normalize(part[tuple(filled.T)], dim=1), stride * max(keys.geometry.spacing_mm)
+
+
+def _block_matching(
+    a: Prepared, b: Prepared, start: Prior, body: np.ndarray, level_a: np.ndarray, rng: np.random.Generator
+) -> Prior:
+    prior = start
+    for step, patch, reach, count in _LEVELS:
+        at = _textured(a, count, rng)
+        places, linear, _ = prior.at(at)
+        seen = b.features.hu_geometry.contains(places)
+        at, places, linear = at[seen], places[seen], linear[seen]
+        if len(at) < 8:
+            return prior
+        shift, height = peaks(correlate(a.image, b.image, at, places, linear, step, patch, reach), step, PULL)
+        good = height > 0.4
+        if good.sum() < 8:
+            return prior
+        first, second, weights = at[good], (places + shift)[good], (height[good] - 0.3) ** 2
+        weights = weights * _consistency(first, second, weights, prior.motion)
+        rigid = fit_rigid(first, second, weights / (1 + (np.linalg.norm(shift[good], axis=1) / 10) ** 2))
+        motion = fit_affine(first, second, weights, rigid, 4.0)
+        score = agreement(level_a, b, body, motion)
+        if score < start.agreement - 0.02:
+            motion, score = prior.motion, prior.agreement
+        prior = Prior(motion, first, second, weights, score, start.identity_agreement)
+    return prior
+
+
+def _consistency(a: np.ndarray, b: np.ndarray, weights: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """How well each pair fits what its neighbours say, 0 to 1: a pair does not vote on itself."""
+    distance = np.linalg.norm(a[:, None] - a[None], axis=2)
+    width = np.maximum(NEAR_MM, np.partition(distance, 8, axis=1)[:, 8])
+    near = weights * np.exp(-0.5 * (distance / width[:, None]) ** 2)
+    np.fill_diagonal(near, 0)
+    expected, _, _ = local_affines(a, a, b, near, np.broadcast_to(base, (len(a), 3, 4)), scale_mm=3.0, rounds=3)
+    return 1 / (1 + (np.linalg.norm(expected - b, axis=1) / 4.0) ** 4)
+
+
+def _textured(scan: Prepared, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Places in the body where the image varies, (N, 3) LPS mm: the liveliest of three random ones each."""
+    points = body_points(scan, 3 * count, rng)
+    step = 5.0 * np.concatenate([np.eye(3), -np.eye(3), np.zeros((1, 3))])
+    contrast = scan.image.sample(points[:, None] + step).std(axis=1)
+    groups = len(points) // 3
+    pick = contrast[: 3 * groups].reshape(groups, 3).argmax(axis=1)
+    return points[np.arange(groups) * 3 + pick]

@@ -1,0 +1,187 @@
+"""From labelled scans to a LinearProbe, and from new strokes to the next one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import UserError
+from ..features import FeatureMap
+from ..volume import LabelMap
+from .channels import Standard, columns_at, statistics
+from .discriminant import Moments, choose_penalty, discriminant
+from .linear import LinearProbe, Memory, Pairs, Recipe
+from .predicting import Cancel, Progress, require_same_features, step
+from .sampling import pick_voxels, zero_is_background
+
+CAP_PER_CLASS, CAP_TOTAL = 2_000, 40_000
+MOST_CLASSES = 255
+
+
+def fit_probe(
+    cls: type[LinearProbe],
+    pairs: Pairs,
+    recipe: Recipe,
+    zero: str,
+    cap: int | None,
+    progress: Progress | None,
+    cancel: Cancel | None,
+) -> LinearProbe:
+    """See :meth:`LinearProbe.fit`."""
+    if not pairs:
+        raise UserError("nothing to fit on; give at least one scan with labels")
+    first = pairs[0][0]
+    for features, _ in pairs[1:]:
+        require_same_features(first.provenance, first.dim, features)
+    background = any(zero_is_background(labels, zero) for _, labels in pairs)
+    names, colours = merged_names({}, {}, pairs)
+    probe = cls(
+        classes=(),
+        weights=np.empty((0, 0), np.float32),
+        constants=np.empty(0, np.float32),
+        standard=pooled([statistics(features, recipe.hu_features) for features, _ in pairs]),
+        recipe=recipe,
+        dim=first.dim,
+        provenance={key: value for key, value in first.provenance.items() if key not in ("scan", "key")},
+        names=names,
+        colours=colours,
+        facts={"scans": len(pairs), "zero": "background" if background else "unlabelled"},
+    )
+    if recipe.head == "conv":
+        from .conv import fit_conv
+
+        if not background:
+            raise UserError("the conv head learns from full masks, and these are strokes; use the ridge or logistic head")
+        return fit_conv(probe, pairs, progress, cancel)
+    return _learn(probe, pairs, background, cap, progress, cancel)
+
+
+def extend_probe(probe: LinearProbe, pairs: Pairs, zero: str, cap: int | None) -> LinearProbe:
+    """See :meth:`LinearProbe.extend`."""
+    if probe.memory is None:
+        raise UserError("this probe keeps no labels to add to; fit it again with the old and the new strokes")
+    for features, _ in pairs:
+        require_same_features(probe.provenance, probe.dim, features)
+    names, colours = merged_names(probe.names, probe.colours, pairs)
+    background = any(zero_is_background(labels, zero) for _, labels in pairs)
+    return _learn(replace(probe, names=names, colours=colours), pairs, background, cap)
+
+
+def _learn(
+    probe: LinearProbe,
+    pairs: Pairs,
+    background: bool,
+    cap: int | None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> LinearProbe:
+    """The probe after it has read ``pairs``, on top of what its memory holds already."""
+    parts = []
+    cap = cap or _default_cap(pairs)
+    for number, (features, labels) in enumerate(pairs):
+        step(progress, cancel, number, len(pairs))
+        parts.append(_read(probe, features, labels, background, cap))
+    step(progress, cancel, len(pairs), len(pairs))
+    x, values = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    groups = _distinct([p[2] for p in parts])
+    classes = tuple(int(v) for v in np.union1d(probe.classes, values))
+    check_classes(classes, probe.names)
+    index = np.searchsorted(classes, values)
+    moments = Moments.of(x, index, len(classes))
+    old = probe.memory
+    if old is None:
+        penalty, scale = choose_penalty(x, index, groups)
+    else:
+        penalty, scale = old.penalty, old.scale
+        place = np.searchsorted(classes, probe.classes)
+        moments = moments + old.moments.spread(place, len(classes))
+        groups = _distinct([old.groups, groups])
+        x, index = np.concatenate([old.x, x]), np.concatenate([place[old.index], index])
+    weights, constants = (scale * part for part in discriminant(moments.means, moments.within(), penalty))
+    if probe.recipe.head == "logistic":
+        from .heads import fit_logistic
+
+        if old is not None:
+            weights[:, place], constants[place] = probe.weights, probe.constants
+        weights, constants = fit_logistic(x, index, groups, weights, constants)
+    if background and probe.recipe.prior:
+        constants = constants + probe.recipe.prior * log_frequencies(pairs, classes)
+    return replace(
+        probe,
+        classes=classes,
+        weights=weights.astype(np.float32),
+        constants=constants.astype(np.float32),
+        facts={**probe.facts, "samples": len(x), "penalty": penalty, "scale": scale},
+        memory=Memory(x, index, groups, moments, penalty, scale),
+    )
+
+
+def _read(probe: LinearProbe, features: FeatureMap, labels: LabelMap, background: bool, cap: int) -> tuple:
+    """Standardised columns (N, D), label values (N,) and groups (N,) of one scan's labelled voxels."""
+    voxels = pick_voxels(features, labels, background, cap, np.random.default_rng(probe.recipe.seed))
+    x = standard_of(probe, features).apply(columns_at(features, voxels.points, probe.recipe.hu_features))
+    good = np.isfinite(x).all(axis=1)
+    lost = sorted(set(voxels.values.tolist()) - set(voxels.values[good].tolist()))
+    if lost:
+        raise UserError(f"class {lost[0]} lies only where features are not numbers; embed the scan again")
+    return x[good], voxels.values[good], voxels.groups[good]
+
+
+def standard_of(probe: LinearProbe, features: FeatureMap) -> Standard:
+    """The statistics that a scan's columns are standardised by, as the recipe says."""
+    return statistics(features, probe.recipe.hu_features) if probe.recipe.standardise == "scan" else probe.standard
+
+
+def pooled(standards: list[Standard]) -> Standard:
+    """Statistics of several scans taken together with equal weight."""
+    mean = np.mean([s.mean for s in standards], axis=0)
+    square = np.mean([s.std**2 + s.mean**2 for s in standards], axis=0)
+    return Standard(mean, np.sqrt(np.maximum(square - mean**2, 1e-6)))
+
+
+def merged_names(names: dict, colours: dict, pairs: Pairs) -> tuple[dict, dict]:
+    """Class names and colours of all label maps; the first to name a value wins. Raises UserError on a contradiction."""
+    names, colours = dict(names), dict(colours)
+    for _, labels in pairs:
+        for value, name in labels.names.items():
+            if names.setdefault(value, name) != name:
+                raise UserError(
+                    f"label {value} is called {names[value]} in one scan and {name} in another; give both the same names"
+                )
+        for value, colour in labels.colours.items():
+            colours.setdefault(value, colour)
+    return names, colours
+
+
+def check_classes(classes: tuple[int, ...], names: dict[int, str]) -> None:
+    """Raises UserError unless there are 2 to 255 classes."""
+    if len(classes) == 1:
+        called = names.get(classes[0], f"class {classes[0]}")
+        raise UserError(
+            f"only {called} is labelled; paint a second class, such as background, or say that 0 is background"
+        )
+    if len(classes) > MOST_CLASSES:
+        raise UserError(f"there are {len(classes)} classes and a probe takes {MOST_CLASSES}; merge some")
+
+
+def log_frequencies(pairs: Pairs, classes: tuple[int, ...]) -> np.ndarray:
+    """Log share (K,) of each class among the voxels of the masks, a voxel being added to each."""
+    top = max(classes) + 1
+    counts = sum(np.bincount(labels.labels.reshape(-1), minlength=top)[:top] for _, labels in pairs)
+    counts = counts[list(classes)] + 1.0
+    return np.log(counts / counts.sum())
+
+
+def _default_cap(pairs: Pairs) -> int:
+    most = max(len(set(np.unique(labels.labels[:: max(1, len(labels.labels) // 64)]))) for _, labels in pairs)
+    return max(50, min(CAP_PER_CLASS, CAP_TOTAL // max(1, most * len(pairs))))
+
+
+def _distinct(parts: list[np.ndarray]) -> np.ndarray:
+    """Group numbers of several label maps, none shared between two."""
+    out, start = [], 0
+    for part in parts:
+        out.append(part + start)
+        start += int(part.max()) + 1 if len(part) else 0
+    return np.concatenate(out)

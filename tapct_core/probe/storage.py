@@ -1,0 +1,117 @@
+"""Probes on disk: numbers as safetensors, words as JSON in its header and, for people, beside it. Never a pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from ..atomic import atomic_folder, atomic_path
+from ..errors import UserError
+from .channels import Standard
+from .linear import LinearProbe, Recipe
+
+FORMAT = "tapct-probe-1"
+TENSORS, WORDS = "probe.safetensors", "probe.json"
+
+
+def save_probe(probe: LinearProbe, path: str | Path) -> Path:
+    """Writes ``path``: one file if it ends in .safetensors, else a folder. Raises UserError over anything else."""
+    path = Path(path)
+    check_free(path)
+    if path.suffix == ".safetensors":
+        with atomic_path(path) as part:
+            _write(probe, part)
+        return path
+    with atomic_folder(path) as part:
+        _write(probe, part / TENSORS)
+        (part / WORDS).write_text(json.dumps(_words(probe), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def check_free(path: Path) -> None:
+    """Raises UserError if saving to ``path`` would replace something that is no probe."""
+    if path.is_dir() and (any(path.iterdir()) and not (path / TENSORS).is_file()):
+        raise UserError(f"{path} is a folder with other things in it; name another place")
+    if path.is_file() and path.suffix != ".safetensors":
+        raise UserError(f"{path} is a file and no probe; name another place")
+
+
+def load_probe(path: str | Path) -> LinearProbe:
+    """Reads a probe's folder or file. Raises UserError if it is not there, damaged, or something else."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    file = path / TENSORS if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"{path} is no probe; give the folder or .safetensors file that `tapct probe fit` wrote")
+    try:
+        with safe_open(file, framework="np") as tensors:
+            words = json.loads((tensors.metadata() or {}).get("probe", "{}"))
+            arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise UserError(f"{file} is damaged or no probe ({error}); fit it again") from None
+    if words.get("format") != FORMAT:
+        raise UserError(f"{file} is not a probe of this version ({words.get('format', 'no format')}); fit it again")
+    try:
+        return _probe(words, arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is incomplete ({error}); fit it again") from None
+
+
+def _write(probe: LinearProbe, file: Path) -> None:
+    from safetensors.numpy import save_file
+
+    arrays = {
+        "weights": probe.weights,
+        "constants": probe.constants,
+        "mean": probe.standard.mean,
+        "std": probe.standard.std,
+    }
+    save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, file, {"probe": json.dumps(_words(probe))})
+
+
+def _words(probe: LinearProbe) -> dict:
+    return {
+        "format": FORMAT,
+        "classes": list(probe.classes),
+        "names": {str(value): name for value, name in probe.names.items()},
+        "colours": {str(value): [int(c) for c in colour] for value, colour in probe.colours.items()},
+        "recipe": asdict(probe.recipe),
+        "dim": probe.dim,
+        "features": probe.provenance,
+        "facts": probe.facts,
+        "versions": _versions(),
+    }
+
+
+def _probe(words: dict, arrays: dict[str, np.ndarray]) -> LinearProbe:
+    weights, classes = arrays["weights"], tuple(int(c) for c in words["classes"])
+    standard = Standard(arrays["mean"], arrays["std"])
+    if weights.shape != (len(standard.mean), len(classes)) or arrays["constants"].shape != (len(classes),):
+        raise ValueError(f"weights of {weights.shape} do not fit {len(classes)} classes")
+    return LinearProbe(
+        classes=classes,
+        weights=weights,
+        constants=arrays["constants"],
+        standard=standard,
+        recipe=Recipe(**words["recipe"]),
+        dim=int(words["dim"]),
+        provenance=dict(words["features"]),
+        names={int(value): str(name) for value, name in words["names"].items()},
+        colours={int(value): tuple(colour) for value, colour in words["colours"].items()},
+        facts=dict(words["facts"]),
+    )
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"numpy": np.__version__}
+    try:
+        versions["napari-tapct"] = version("napari-tapct")
+    except PackageNotFoundError:
+        versions["napari-tapct"] = "from source"
+    return versions

@@ -1,0 +1,31 @@
+"""File > Open Sample: both samples open, and the known pairs lie where the volumes have them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_tapct.layers import GEOMETRY
+
+
+def test_breathing_pair_opens_with_its_points(make_napari_viewer_proxy):
+    viewer = make_napari_viewer_proxy()
+    followup, baseline, points = viewer.open_sample("napari-tapct", "breathing_pair")
+    assert baseline.visible and not followup.visible
+    assert baseline.data.shape == followup.data.shape == (128, 144, 250)
+    assert viewer.dims.nsteps == (128, 144, 250)  # the points do not make the slider's steps finer
+    shown = np.array([points.data_to_world(point) for point in points.data[:20]])
+    index = np.array([baseline.world_to_data(point) for point in shown])
+    lps = baseline.metadata[GEOMETRY].to_world(index)
+    np.testing.assert_allclose(shown, np.stack([-lps[:, 2], lps[:, 1], lps[:, 0]], axis=1), atol=1e-3)
+    assert list(points.features.columns) == ["name", "x_followup", "y_followup", "z_followup"]
+
+
+def test_organs_lie_on_their_ct(make_napari_viewer_proxy):
+    viewer = make_napari_viewer_proxy()
+    image, labels = viewer.open_sample("napari-tapct", "abdomen_pelvis")
+    assert labels.metadata[GEOMETRY].matches(image.metadata[GEOMETRY])
+    np.testing.assert_array_equal(labels.scale, image.scale)
+    spleen = image.data[labels.data == 1]
+    assert spleen.size > 1000 and 0 < spleen.mean() < 250  # soft tissue: grid and labels belong together
+    row = labels.features[labels.features["index"] == 1]
+    assert row["name"].item() == "spleen"

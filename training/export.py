@@ -1,0 +1,162 @@
+"""From a run to an encoder that anyone can load:
+
+    python -m training.export RUN --to DIR
+    python -m training.export RUN --to DIR --step 4000 --dtype float32 --name my-encoder
+
+DIR gets ``config.json`` and ``model.safetensors`` (the teacher's backbone, nothing pickled; load it with
+``tapct embed CT --encoder DIR``), ``MODEL_CARD.md`` for people and ``provenance.json`` for machines. Equal
+weights give equal bytes: what differs from run to run stands in provenance.json alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from tapct_core import __version__
+from tapct_core.encoders import load_encoder, save_encoder
+from tapct_core.errors import UserError
+from tapct_core.vit import VisionTransformer3D
+
+from .checkpoint import checkpoint_path, list_checkpoints, load_tensors
+from .config import Config
+from .log import read_log
+from .settings import build, read_yaml
+
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+def read_run(run: Path) -> Config:
+    """The config a run was started with. Raises UserError where ``run`` is no run."""
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run} is not a run: it has no config.yaml; give the run.dir of a pretraining")
+    return build(Config, read_yaml(run / "config.yaml"))
+
+
+def pick_step(run: Path, step: int | None) -> int:
+    """The step to export: the newest whole checkpoint, or the one asked for. Raises UserError where there is none."""
+    steps = list_checkpoints(run / "checkpoints")
+    if not steps:
+        raise UserError(f"{run} has no checkpoint yet; let it run to its first run.save_every, or stop it with SIGTERM")
+    if step is not None and step not in steps:
+        raise UserError(f"{run} has no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
+    return steps[-1] if step is None else step
+
+
+def load_backbone(run: Path, config: Config, step: int) -> VisionTransformer3D:
+    """The teacher's network at a step, on the CPU, in evaluation mode. Raises CheckpointError where it is damaged."""
+    vit = VisionTransformer3D(config.model.vit())
+    vit.load_state_dict(load_tensors(checkpoint_path(run / "checkpoints", step), "teacher.backbone"))
+    return vit.eval()
+
+
+def export(run: Path, to: Path, step: int | None = None, dtype: str = "float16", name: str | None = None) -> dict:
+    """Write the encoder folder; returns its provenance. Raises UserError, and leaves nothing half-written."""
+    config = read_run(run)
+    step = pick_step(run, step)
+    vit = load_backbone(run, config, step)
+    name = name or to.resolve().name
+    save_encoder(to, vit, config.input_spec(), dtype=DTYPES[dtype], extra={"name": name, "trained": True})
+    encoder = load_encoder(to, device="cpu")  # strict: a folder that does not load is not an export
+    facts = provenance(run, config, step, name, encoder.weights_hash, dtype)
+    (to / "provenance.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (to / "MODEL_CARD.md").write_text(model_card(facts, config), encoding="utf-8")
+    return facts
+
+
+def provenance(run: Path, config: Config, step: int, name: str, weights: str, dtype: str) -> dict:
+    """Where the weights come from, without a path of this machine or anything about a patient."""
+    settings = config.as_dict()
+    settings["data"]["root"] = Path(config.data.root).name
+    settings["run"]["dir"] = Path(config.run.dir).name
+    for case in settings["online"]["cases"]:
+        case.update({key: Path(value).name for key, value in case.items() if value})
+    if settings["model"]["init_from"]:
+        settings["model"]["init_from"] = Path(settings["model"]["init_from"]).name
+    log = [record for record in read_log(run) if record["step"] <= step] if (run / "log.jsonl").is_file() else []
+    last = {kind: next((r for r in reversed(log) if r["kind"] == kind), {}) for kind in ("start", "train", "online")}
+    return {
+        "name": name,
+        "weights_sha256": weights,
+        "dtype": dtype,
+        "step": step,
+        "samples_seen": step * last["start"].get("global_batch", 0),
+        "scans": last["start"].get("scans"),
+        "checkpoint_files": json.loads((checkpoint_path(run / "checkpoints", step) / "state.json").read_text())["files"],
+        "last_losses": {key: value for key, value in last["train"].items() if key not in ("kind", "step", "time")},
+        "online_scores": {key: value for key, value in last["online"].items() if key not in ("kind", "time")},
+        "alarms": [record["words"] for record in log if record["kind"] == "alarm"],
+        "config": settings,
+        "napari_tapct": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def model_card(facts: dict, config: Config) -> str:
+    """MODEL_CARD.md: what it is, how it was made, what it scored, what it is not for."""
+    model, scale = config.model, config.input
+    z, y, x = model.patch_size
+    pitch = " x ".join(f"{p * s:g}" for p, s in zip(model.patch_size, scale.spacing_mm, strict=True))
+    grid = f"{pitch} mm (z, y, x) at the spacing plan's own spacing" if scale.plan == "spacing" else "as the release plan gives"
+    scores = facts["online_scores"]
+    lines = [
+        f"# {facts['name']}",
+        "",
+        f"A 3D vision transformer for CT, {model.embed_dim} channels x {model.depth} blocks, patch {z} x {y} x {x}, pretrained",
+        "without labels (DINO, iBOT and KoLeo losses, and a dense loss where its weight below is not 0) by this project's `training/`.",
+        "",
+        "For research only. Not a medical device; not tested for any clinical use. Not the TAP-CT release.",
+        "",
+        "## Use",
+        "",
+        "    tapct embed CT.nii.gz --encoder THIS_FOLDER --out features",
+        "",
+        f"Input: HU clipped to {list(scale.clip_hu)}, minus {scale.mean_hu}, over {scale.std_hu}; plan `{scale.plan}`; tokens {grid}.",
+        "",
+        "## Made",
+        "",
+        f"- step {facts['step']:,} of {config.schedule.steps:,}, {facts['samples_seen']:,} samples from {facts['scans']} scans, seed {config.seed}",
+        f"- weights of the losses: DINO {config.loss.dino:g}, iBOT {config.loss.ibot:g}, KoLeo {config.loss.koleo:g}, dense {config.loss.dense:g}",
+        "- started from random weights" if model.init_from is None else f"- started from {Path(model.init_from).name}; its licence goes on to apply",
+        "- every setting stands in `provenance.json` under `config`; written to a YAML file it repeats the run:",
+        "  `python -m training.pretrain THAT.yaml data.root=STORE run.dir=RUN`",
+        "",
+        "## Scored during the run",
+        "",
+        *([f"- {key}: {value:.3f}" for key, value in scores.items() if isinstance(value, float)] or ["No online scores were asked for."]),
+        *([f"- {len(facts['alarms'])} health alarms; the first: {facts['alarms'][0]}"] if facts["alarms"] else ["- no health alarm"]),
+        "",
+        "## Data and licence",
+        "",
+        "The weights inherit what the licences of the scans ask for. Name the scans' sources and notices here before you share this folder.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.export", description="From a run to an encoder folder.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run.dir of a pretraining")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--step", type=int, metavar="N", help="a checkpoint's step (default: the newest)")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="float16", help="how matrices are kept (default float16)")
+    parser.add_argument("--name", help="the encoder's name (default: DIR's)")
+    args = parser.parse_args(argv)
+    try:
+        facts = export(args.run, args.to, args.step, args.dtype, args.name)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.to}: {facts['name']}, step {facts['step']}, weights {facts['weights_sha256'][:12]}; try: tapct embed CT --encoder {args.to} --out FEATURES")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
