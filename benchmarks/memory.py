@@ -102,8 +102,9 @@ def measure_embed(size: str, plan: str, overlap: float, checkpoint: bool) -> dic
         path = Path(folder) / "state" if checkpoint else None
         features = embedding.embed(volume, encoder, plan, overlap=overlap, checkpoint=path, progress=save_near_the_end)
     computed = embedding.peak_bytes(
-        features.geometry.shape,
+        volume.hu.shape,
         features.hu.shape,
+        features.geometry.shape,
         768,
         overlap,
         resampled=features.hu is not volume.hu,

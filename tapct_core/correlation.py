@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from .geometry import Geometry
+from .peaks import parabolic_peaks
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,30 +124,7 @@ def _fft_size(n: int) -> int:
         n += 1
 
 
-def peaks(correlation: torch.Tensor, step_mm: float, pull: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Each map's highest place between the samples -> shifts (N, 3) LPS mm, heights (N,).
-
-    A parabola through the peak and its two neighbours along each axis. ``pull`` is taken off at the map's
-    sides and less towards its middle: along a vessel or a bone's shaft correlation is a ridge, and only what
-    was expected says where on it.
-    """
-    ticks = torch.linspace(-1, 1, correlation.shape[1]) ** 2
-    away = (ticks[:, None, None] + ticks[:, None] + ticks) * pull
-    values = (correlation - away).numpy()
-    n, size = len(values), values.shape[1]
-    flat = values.reshape(n, -1)
-    top = flat.argmax(axis=1)
-    index = np.stack(np.unravel_index(top, values.shape[1:]), axis=1)
-    rows = np.arange(n)
-    heights = flat[rows, top]
-    shift = index - (size - 1) / 2
-    for axis in range(3):
-        before, after = index.copy(), index.copy()
-        before[:, axis] = np.maximum(before[:, axis] - 1, 0)
-        after[:, axis] = np.minimum(after[:, axis] + 1, size - 1)
-        low, high = values[rows, *before.T], values[rows, *after.T]
-        inner = (index[:, axis] > 0) & (index[:, axis] < size - 1)
-        curvature = low - 2 * heights + high
-        shift[:, axis] += np.where(inner & (curvature < -1e-9), 0.5 * (low - high) / np.minimum(curvature, -1e-9), 0)
-    heights = heights + away.numpy().reshape(-1)[top]
-    return shift[:, ::-1] * step_mm, heights
+def peaks(correlation: torch.Tensor, step_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Each map's highest place, between the samples -> shifts (N, 3) LPS mm, heights (N,)."""
+    index, heights = parabolic_peaks(correlation.numpy())
+    return (index - (correlation.shape[1] - 1) / 2)[:, ::-1] * step_mm, heights

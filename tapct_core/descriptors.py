@@ -137,4 +137,3 @@ class HuSampler:
             part = places[start : start + block]
             vectors[part] = (self.samples(part) - basis.mean) @ basis.axes
         return HuDescription(vectors.reshape(*self.geometry.shape, -1), self.valid, self.geometry)
-

@@ -148,20 +148,24 @@ def effective_spec(
     return (HU_ALONE if encoder is None else encoder.spec).with_plan(plan, spacing_mm)
 
 
-def peak_bytes(grid: Shape, hu_shape: Shape, dim: int, overlap: float, *, resampled: bool, checkpoint: bool) -> int:
+def peak_bytes(
+    source: Shape, plan: Shape, grid: Shape, dim: int, overlap: float, *, resampled: bool, checkpoint: bool
+) -> int:
     """Memory that embed needs at its peak besides the volume and the encoder, in bytes.
 
-    ``grid`` (z, y, x) in tokens, ``hu_shape`` the plan's grid in voxels, ``dim`` channels. Without
-    overlap float16 tokens are written in place; with it float32 sums are kept and turned to float16 at
-    the end; saving a checkpoint copies what is painted twice. A scan that has the plan's spacing already is
-    not copied, another is resampled in float32 before any token exists.
+    ``source`` is the scan's shape, ``plan`` that of the plan's grid, both (z, y, x) in voxels, ``grid`` that
+    of the tokens, ``dim`` their channels. A scan on the plan's grid already is not copied; another is resampled
+    in float32, axis by axis (z, x, y), before any token exists. Without overlap float16 tokens are written in
+    place; with it float32 sums are kept and turned to float16 at the end. Saving a checkpoint copies them once.
     """
-    voxels, values = math.prod(hu_shape), math.prod(grid) * dim
-    hu = 2 * voxels if resampled else 0
+    values = math.prod(grid) * dim
+    hu = 2 * math.prod(plan) if resampled else 0
     each = 4 if overlap else 2
-    painting = values * each * (3 if checkpoint else 1)
+    painting = values * each * (2 if checkpoint else 1)
     finishing = values * (4 + 2 if overlap else 2)
-    return max(4 * voxels + hu, hu + max(painting, finishing))
+    stages = [(plan[0], source[1], source[2]), (plan[0], source[1], plan[2]), plan]
+    resampling = 4 * max(math.prod(a) + math.prod(b) for a, b in zip(stages, stages[1:], strict=False))
+    return max(resampling if resampled else 0, hu + max(painting, finishing))
 
 
 @dataclass(frozen=True)

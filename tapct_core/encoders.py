@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from . import hub
-from .checkpoint import CONFIG_FILE, WEIGHTS_FILE, freeze, hash_weights, load_checkpoint, read_config, save_encoder
+from .checkpoint import freeze, hash_weights, load_checkpoint, save_encoder
+from .encoder_config import read_config
 from .errors import UserError
+from .hub import CONFIG_FILE, WEIGHTS_FILE
 from .preprocessing import InputSpec
 from .vit import Grid, Tokens, VisionTransformer3D, ViTConfig
 
@@ -111,13 +113,9 @@ class Encoder:
             return self.vit(voxels, block=block)
 
     def to(self, device: torch.device | str) -> Encoder:
-        """The same encoder on another device; the network itself moves, so the old one is spent."""
+        """The same encoder on another device: a copy, so this one goes on working; itself where it is there already."""
         device = _device(device)
-        return replace(self, vit=self.vit.to(device), device=device)
-
-    def with_plan(self, plan: str | None, spacing_mm: tuple[float, float, float] | None) -> Encoder:
-        """The same network with a person's choice of input plan or spacing (z, y, x) in mm."""
-        return replace(self, spec=self.spec.with_plan(plan, spacing_mm))
+        return self if device == self.device else replace(self, vit=_copied(self.vit, device), device=device)
 
 
 def load_encoder(
@@ -273,6 +271,14 @@ def _peek(folder: Path) -> dict[str, Any]:
 
 def _packaged_folder() -> Path:
     return WEIGHTS_DIR / PACKAGED
+
+
+def _copied(vit: VisionTransformer3D, device: torch.device) -> VisionTransformer3D:
+    """A frozen copy on ``device``; its old device holds no second copy meanwhile, as it may be full."""
+    with torch.device("meta"):
+        copy = VisionTransformer3D(vit.config)
+    copy.load_state_dict({name: tensor.to(device, copy=True) for name, tensor in vit.state_dict().items()}, assign=True)
+    return freeze(copy)
 
 
 def _device(device: torch.device | str) -> torch.device:

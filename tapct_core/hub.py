@@ -13,11 +13,12 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from .checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from .errors import UserError
 
 logger = logging.getLogger(__name__)
 
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
 FILES = (CONFIG_FILE, WEIGHTS_FILE)
 _PIN = "tapct-pin"
 """Ref in the hub's cache that keeps the revision first fetched, where a preset names none."""

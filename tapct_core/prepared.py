@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -35,11 +34,12 @@ class Prepared:
     """Keys of one scan by name ("tokens", "pooled", "hu"), all on one ``grid``, and what made them.
 
     A follow-up is prepared with its baseline's ``projection`` and ``basis``, so that both speak one language.
+    ``scanned`` is the HU grid: the field of view. The feature map itself is not held: a cache keyed by it lets go.
     """
 
-    features: FeatureMap
     keys: dict[str, Keys]
     grid: Geometry
+    scanned: Geometry
     projection: Projection
     basis: HuBasis | None
     body: np.ndarray
@@ -47,11 +47,6 @@ class Prepared:
     body_geometry: Geometry
     image: Image
     """HU at IMAGE_MM after the contrast curve, for correlation."""
-
-    @cached_property
-    def lattice(self) -> Geometry:
-        """The lattice of the leading evidence: tokens if there are any, else HU."""
-        return next(iter(self.keys.values())).geometry
 
     def in_body(self, points_lps_mm: np.ndarray) -> np.ndarray:
         """Whether LPS points (N, 3) lie in the patient -> bool (N,)."""
@@ -85,29 +80,34 @@ def prepare(features: FeatureMap, like: Prepared | None = None) -> Prepared:
         _ = key.inverse_norm  # computed here, not at the first click
     hu, fine = base_image(features.hu, features.hu_geometry, IMAGE_MM)
     image = Image(contrast_curve(hu), fine)
-    return Prepared(features, keys, grid, projection, basis, sampler.valid_base, sampler.base, image)
+    return Prepared(keys, grid, features.hu_geometry, projection, basis, sampler.valid_base, sampler.base, image)
 
 
 def _project(features: FeatureMap, given: Projection | None) -> tuple[torch.Tensor, Projection]:
-    """Centred tokens (Z, Y, X, K) float32 and the axes they were projected on."""
+    """Centred tokens (Z, Y, X, K) float32 and the axes they were projected on.
+
+    Centred at each place in the window on what tokens owe to that place, else an encoder's window pattern
+    matches better than the anatomy does.
+    """
     tokens = torch.from_numpy(np.ascontiguousarray(features.tokens)).view(-1, features.dim)
-    valid = torch.from_numpy(np.ascontiguousarray(features.valid)).view(-1)
-    places = torch.nonzero(valid)[:, 0]
-    sample = tokens[places[:: max(1, len(places) // 30000)]].float()
-    if not bool(torch.isfinite(sample).all()) or not np.isfinite(features.tokens).all():
+    if not bool(torch.isfinite(tokens).all()):
         raise UserError("the feature map holds numbers that are not finite; embed the scan again")
-    mean = sample.mean(dim=0)
+    means = torch.from_numpy(features.window_position_mean)
+    places = torch.from_numpy(features.window_places.reshape(-1).astype(np.int64))
+    filled = torch.from_numpy(np.flatnonzero(features.valid))
     if given is not None:
         projection = given
     elif features.dim <= KEY_LENGTH:
         projection = Projection(None)
     else:
-        centred = sample - mean
-        _, axes = torch.linalg.eigh(centred.T @ centred)
+        some = filled[:: max(1, len(filled) // 30000)]
+        sample = tokens[some].float() - means[places[some]]
+        _, axes = torch.linalg.eigh(sample.T @ sample)
         projection = Projection(axes[:, -KEY_LENGTH:].flip(1).contiguous())
     length = features.dim if projection.axes is None else projection.axes.shape[1]
-    out = torch.empty(len(tokens), length)
-    for start in range(0, len(tokens), 65536):
-        part = tokens[start : start + 65536].float() - mean
-        out[start : start + 65536] = part if projection.axes is None else part @ projection.axes
+    out = torch.zeros(len(tokens), length)
+    for start in range(0, len(filled), 65536):
+        block = filled[start : start + 65536]
+        part = tokens[block].float() - means[places[block]]
+        out[block] = part if projection.axes is None else part @ projection.axes
     return out.view(*features.geometry.shape, length), projection

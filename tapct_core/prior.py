@@ -15,14 +15,12 @@ import torch
 import torch.nn.functional as F
 
 from .affine import IDENTITY, apply, fit_affine, fit_rigid, local_affines, ransac_rigid
-from .correlation import Image, correlate, peaks
+from .correlation import correlate, peaks
 from .prepared import Prepared
 from .similarity import Keys
 
 _LEVELS = ((4.0, 40.0, 24.0, 400), (3.0, 30.0, 12.0, 800), (2.5, 25.0, 7.5, 1200))
 """Block matching from coarse to fine: sample step, patch side and reach in mm, and number of blocks."""
-PULL = 0.1
-"""Correlation that a block gives up by moving to the side of its reach."""
 NEAR_MM = 30.0
 """Pairs within about this distance decide the motion at a click."""
 
@@ -31,7 +29,7 @@ NEAR_MM = 30.0
 class Prior:
     """A motion between two scans: ``motion`` (3, 4) for all, and pairs for the local part.
 
-    ``points_a``, ``points_b`` (M, 3) LPS mm with ``weights`` (M,); ``agreement`` the images' correlation under
+    ``points_a``, ``points_b`` (M, 3) LPS mm with ``weights`` (M,); ``agreement`` how alike the scans are under
     ``motion`` and ``identity_agreement`` under none (-1 to 1).
     """
 
@@ -61,16 +59,45 @@ class Prior:
 
 
 def find_prior(a: Prepared, b: Prepared, names: tuple[str, ...], refine: bool = True, seed: int = 0) -> Prior:
-    """The motion from scan a to scan b from evidence ``names``; never worse than identity on agreement."""
+    """The motion from scan a to scan b from evidence ``names``; never worse than identity on agreement.
+
+    ``refine`` adds block matching on the images, which is evidence from HU.
+    """
     rng = np.random.default_rng(seed)
-    body = body_points(a, 3000, rng)
-    level_a = a.image.sample(body)
-    identity = agreement(level_a, b, body, IDENTITY)
-    candidates = [IDENTITY, *_slides(a, b, body), *_from_keys(a, b, names, rng)]
-    scores = [agreement(level_a, b, body, motion) for motion in candidates]
+    places = _Places(a, names, body_points(a, 3000, rng))
+    candidates = [IDENTITY, *_slides(a, b), *_from_keys(a, b, names, rng)]
+    scores = [places.agreement(b, motion) for motion in candidates]
     best = int(np.argmax(scores))
-    prior = Prior(candidates[best], *np.zeros((2, 0, 3)), np.zeros(0), scores[best], identity)
-    return _block_matching(a, b, prior, body, level_a, rng) if refine else prior
+    prior = Prior(candidates[best], *np.zeros((2, 0, 3)), np.zeros(0), scores[best], scores[0])
+    return _block_matching(a, b, prior, places, rng) if refine else prior
+
+
+class _Places:
+    """Places in scan a with what they look like there, to compare with where a motion takes them."""
+
+    def __init__(self, a: Prepared, names: tuple[str, ...], points: np.ndarray) -> None:
+        self.points = points
+        self.vectors = {name: F.normalize(a.keys[name].sample(points), dim=1) for name in names}
+        self.level = a.image.sample(points) if "hu" in names else None
+
+    def agreement(self, b: Prepared, motion: np.ndarray) -> float:
+        """Mean of the keys' cosines and the images' correlation under a motion; -1 for under a fifth's overlap."""
+        moved = apply(motion, self.points)
+        inside = b.scanned.contains(moved)
+        if inside.mean() < 0.2:
+            return -1.0
+        parts = []
+        for name, vectors in self.vectors.items():
+            cosines = (F.normalize(b.keys[name].sample(moved[inside]), dim=1) * vectors[torch.from_numpy(inside)]).sum(
+                1
+            )
+            parts.append(float(cosines.mean()))
+        if self.level is not None:
+            first, second = self.level[inside], b.image.sample(moved[inside])
+            flat = first.std() < 1e-6 or second.std() < 1e-6
+            parts.append(-1.0 if flat else float(np.corrcoef(first, second)[0, 1]))
+        # A little is taken off for what falls out of view, or a tiny overlap would win by chance.
+        return float(np.mean(parts)) - 0.2 * float(1 - inside.mean())
 
 
 def body_points(scan: Prepared, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -82,22 +109,9 @@ def body_points(scan: Prepared, count: int, rng: np.random.Generator) -> np.ndar
     return scan.body_geometry.to_world(np.stack(np.unravel_index(chosen, scan.body.shape), axis=1))
 
 
-def agreement(level_a: np.ndarray, b: Prepared, points_a: np.ndarray, motion: np.ndarray) -> float:
-    """Correlation of the images at the same places under a motion; -1 when under a fifth of them overlap."""
-    moved = apply(motion, points_a)
-    inside = b.features.hu_geometry.contains(moved)
-    if inside.mean() < 0.2:
-        return -1.0
-    first, second = level_a[inside], b.image.sample(moved[inside])
-    if first.std() < 1e-6 or second.std() < 1e-6:
-        return -1.0
-    # A little is taken off for what falls out of view, or a tiny overlap would win by chance.
-    return float(np.corrcoef(first, second)[0, 1]) - 0.2 * float(1 - inside.mean())
-
-
-def _slides(a: Prepared, b: Prepared, points_a: np.ndarray) -> list[np.ndarray]:
+def _slides(a: Prepared, b: Prepared) -> list[np.ndarray]:
     """Shifts that lay body on body in plane and slide along z, for scans whose fields of view differ."""
-    ends = [apply_corners(scan) for scan in (a, b)]
+    ends = [_corners(scan) for scan in (a, b)]
     middle = [scan.body_geometry.to_world(np.argwhere(scan.body).mean(axis=0)) if scan.body.any() else e.mean(axis=0)
               for scan, e in zip((a, b), ends, strict=True)]  # fmt: skip
     low, high = ends[1][:, 2].min() - ends[0][:, 2].max(), ends[1][:, 2].max() - ends[0][:, 2].min()
@@ -107,9 +121,9 @@ def _slides(a: Prepared, b: Prepared, points_a: np.ndarray) -> list[np.ndarray]:
     return [np.column_stack([np.eye(3), [shift[0], shift[1], z]]) for z in [*slides, shift[2]]]
 
 
-def apply_corners(scan: Prepared) -> np.ndarray:
+def _corners(scan: Prepared) -> np.ndarray:
     """The eight corner voxels of a scan's HU grid, (8, 3) LPS mm."""
-    grid = scan.features.hu_geometry
+    grid = scan.scanned
     return grid.to_world(np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T)
 
 
@@ -155,18 +169,17 @@ def _thinned(keys: Keys, most: int = 40000) -> tuple[np.ndarray, torch.Tensor, f
     return places, F.normalize(part[tuple(filled.T)], dim=1), stride * max(keys.geometry.spacing_mm)
 
 
-def _block_matching(
-    a: Prepared, b: Prepared, start: Prior, body: np.ndarray, level_a: np.ndarray, rng: np.random.Generator
-) -> Prior:
+def _block_matching(a: Prepared, b: Prepared, start: Prior, places_a: _Places, rng: np.random.Generator) -> Prior:
+    """Point pairs by correlation, level by level; a level that would worsen the agreement keeps the motion."""
     prior = start
     for step, patch, reach, count in _LEVELS:
         at = _textured(a, count, rng)
         places, linear, _ = prior.at(at)
-        seen = b.features.hu_geometry.contains(places)
+        seen = b.scanned.contains(places)
         at, places, linear = at[seen], places[seen], linear[seen]
         if len(at) < 8:
             return prior
-        shift, height = peaks(correlate(a.image, b.image, at, places, linear, step, patch, reach), step, PULL)
+        shift, height = peaks(correlate(a.image, b.image, at, places, linear, step, patch, reach), step)
         good = height > 0.4
         if good.sum() < 8:
             return prior
@@ -174,7 +187,7 @@ def _block_matching(
         weights = weights * _consistency(first, second, weights, prior.motion)
         rigid = fit_rigid(first, second, weights / (1 + (np.linalg.norm(shift[good], axis=1) / 10) ** 2))
         motion = fit_affine(first, second, weights, rigid, 4.0)
-        score = agreement(level_a, b, body, motion)
+        score = places_a.agreement(b, motion)
         if score < start.agreement - 0.02:
             motion, score = prior.motion, prior.agreement
         prior = Prior(motion, first, second, weights, score, start.identity_agreement)
@@ -188,7 +201,7 @@ def _consistency(a: np.ndarray, b: np.ndarray, weights: np.ndarray, base: np.nda
     near = weights * np.exp(-0.5 * (distance / width[:, None]) ** 2)
     np.fill_diagonal(near, 0)
     expected, _, _ = local_affines(a, a, b, near, np.broadcast_to(base, (len(a), 3, 4)), scale_mm=3.0, rounds=3)
-    return 1 / (1 + (np.linalg.norm(expected - b, axis=1) / 4.0) ** 4)
+    return 1 / (1 + (np.linalg.norm(expected - b, axis=1) / 8.0) ** 4)
 
 
 def _textured(scan: Prepared, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from .errors import UserError
+from .features import FeatureMap
 from .geometry import Geometry
 
 Box = tuple[slice, slice, slice]
@@ -93,7 +94,9 @@ class Keys:
         """Cosine of queries (Q, K) with every position of a box of the search grid -> (Q, z, y, x) float32."""
         (lz, ly, lx), relative = self._lattice_box(box)
         part = self.vectors[lz, ly, lx]
-        dots = (part.reshape(-1, part.shape[-1]) @ F.normalize(queries, dim=1).T).T.reshape(len(queries), *part.shape[:3])
+        dots = (part.reshape(-1, part.shape[-1]) @ F.normalize(queries, dim=1).T).T.reshape(
+            len(queries), *part.shape[:3]
+        )
         inverse = self.inverse_norm[box]
         cosine = _interpolate(dots, relative, axes=(1, 2, 3)).mul_(inverse)
         return cosine.masked_fill_((inverse == 0).expand_as(cosine), NOWHERE)
@@ -107,7 +110,9 @@ class Keys:
         low = np.minimum(index.astype(np.int64), np.maximum(shape - 2, 0))
         fraction = (index - low)[:, None]
         weights = np.where(CORNERS == 1, fraction, 1 - fraction).prod(axis=2) * inside[:, None]
-        flat = np.ravel_multi_index(np.moveaxis(np.minimum(low[:, None] + CORNERS, shape - 1), -1, 0), self.geometry.shape)
+        flat = np.ravel_multi_index(
+            np.moveaxis(np.minimum(low[:, None] + CORNERS, shape - 1), -1, 0), self.geometry.shape
+        )
         gathered = self.vectors.view(-1, self.vectors.shape[-1])[torch.from_numpy(flat.reshape(-1))]
         weights = torch.from_numpy(weights.astype(np.float32))
         return torch.bmm(weights[:, None], gathered.view(len(flat), 8, -1))[:, 0]
@@ -130,7 +135,10 @@ def pooled(keys: Keys, name: str) -> Keys:
 
 def search_grid(lattice: Geometry, step_mm: float = 3.5) -> Geometry:
     """The box of a lattice cut into half-token steps, or finer where half a token exceeds ``step_mm``."""
-    factors = [max(2, round(pitch / step_mm)) if n > 1 else 1 for pitch, n in zip(lattice.spacing_mm, lattice.shape, strict=True)]
+    factors = [
+        max(2, round(pitch / step_mm)) if n > 1 else 1
+        for pitch, n in zip(lattice.spacing_mm, lattice.shape, strict=True)
+    ]
     return lattice.resized(tuple(n * f for n, f in zip(lattice.shape, factors, strict=True)))
 
 
@@ -212,10 +220,11 @@ def scan_cell(keys: Sequence[Keys], queries: Query, weights: Sequence[float], st
 def local_maxima(values: torch.Tensor, count: int) -> np.ndarray:
     """The ``count`` highest places of a map (z, y, x) that no neighbour exceeds -> indices (n, 3), best first."""
     highest = values
-    for axis in range(3):
-        if values.shape[axis] > 1:
-            before = torch.cat([highest.narrow(axis, 0, 1), highest.narrow(axis, 0, values.shape[axis] - 1)], axis)
-            after = torch.cat([highest.narrow(axis, 1, values.shape[axis] - 1), highest.narrow(axis, values.shape[axis] - 1, 1)], axis)
+    for axis, size in enumerate(values.shape):
+        if size > 1:
+            first, last = highest.narrow(axis, 0, 1), highest.narrow(axis, size - 1, 1)
+            before = torch.cat([first, highest.narrow(axis, 0, size - 1)], axis)
+            after = torch.cat([highest.narrow(axis, 1, size - 1), last], axis)
             highest = torch.maximum(torch.maximum(before, highest), after)
     peaks = torch.nonzero(((values >= highest) & (values > NOWHERE)).view(-1))[:, 0]
     heights = values.view(-1)[peaks]
@@ -232,7 +241,9 @@ def suppress(points: np.ndarray, scores: np.ndarray, radius_mm: float) -> Iterat
             yield int(i)
 
 
-def _interpolate(values: torch.Tensor, steps: Sequence[tuple[torch.Tensor, torch.Tensor]], axes: Sequence[int]) -> torch.Tensor:
+def _interpolate(
+    values: torch.Tensor, steps: Sequence[tuple[torch.Tensor, torch.Tensor]], axes: Sequence[int]
+) -> torch.Tensor:
     """Linear interpolation along ``axes`` at (lower index, fraction) per axis."""
     for axis, (low, fraction) in zip(axes, steps, strict=True):
         below = values.index_select(axis, low)
@@ -269,13 +280,18 @@ def _mix_products(products: torch.Tensor, axis: int, low: torch.Tensor, t: torch
     return products.index_select(axis, low) * (1 - t) ** 2 + products.index_select(axis, low + 1) * t**2
 
 
-def require_same_encoder(provenance_a: dict[str, str], provenance_b: dict[str, str], dims: tuple[int, int]) -> None:
-    """Raise UserError unless both maps' tokens can be compared: one encoder, one set of weights, one plan."""
-    for word in ("encoder", "weights", "plan"):
-        a, b = provenance_a.get(word), provenance_b.get(word)
-        if a is not None and b is not None and a != b:
+def require_same_encoder(a: FeatureMap, b: FeatureMap) -> None:
+    """Raise UserError unless both maps' tokens can be compared: one set of weights, one plan, one spacing."""
+    for word, remedy in (
+        ("weights", "encoder"), ("plan", "plan"), ("spacing_mm", "spacing"), ("patch_size", "encoder"),
+    ):  # fmt: skip
+        first, second = a.provenance.get(word), b.provenance.get(word)
+        if first is not None and second is not None and first != second:
+            if word == "weights":
+                first, second = a.provenance.get("encoder", first), b.provenance.get("encoder", second)
             raise UserError(
-                f"the two scans were embedded with different {word} ({a} and {b}); embed both with the same one"
+                f"the two scans were embedded with another {word.replace('_', ' ')} each ({first} and {second});"
+                f" embed both with the same {remedy}"
             )
-    if dims[0] != dims[1]:
-        raise UserError(f"the two scans have tokens of {dims[0]} and {dims[1]} numbers; embed both with the same encoder")
+    if a.dim != b.dim:
+        raise UserError(f"the two scans have tokens of {a.dim} and {b.dim} numbers; embed both with the same encoder")

@@ -21,6 +21,8 @@ from .volume import AIR_HU, CTVolume, Source
 
 Range = tuple[float, float]
 FATES = ("stable", "grown", "shrunk", "vanished", "new")
+_GROWTH = {"stable": (0.95, 1.05), "grown": (1.2, 1.7), "shrunk": (0.5, 0.85), "vanished": (0, 0), "new": (1, 1)}
+"""Factor on the radius."""
 _KNOT_MM = 70.0
 """Distance between control points of the deformation: organs move, voxels do not."""
 
@@ -89,7 +91,8 @@ class Motion:
         """u(y) at LPS points (N, 3) of the follow-up -> (N, 3) mm."""
         index = (np.asarray(points_lps_mm) - self.origin_mm)[:, ::-1].T / _KNOT_MM
         return np.stack(
-            [ndimage.map_coordinates(c, index, order=3, mode="nearest", prefilter=False) for c in self.coefficients], axis=1
+            [ndimage.map_coordinates(c, index, order=3, mode="nearest", prefilter=False) for c in self.coefficients],
+            axis=1,
         )
 
     def to_baseline(self, points_lps_mm: np.ndarray) -> np.ndarray:
@@ -212,9 +215,15 @@ def _draw_lesion(
 ) -> SyntheticLesion:
     fate = str(rng.choice(FATES, p=(0.3, 0.23, 0.23, 0.12, 0.12)))
     before = float(np.exp(rng.uniform(np.log(4), np.log(14))))
-    scale = {"stable": (0.95, 1.05), "grown": (1.2, 1.7), "shrunk": (0.5, 0.85), "vanished": (0, 0), "new": (1, 1)}[fate]
+    scale = {"stable": (0.95, 1.05), "grown": (1.2, 1.7), "shrunk": (0.5, 0.85), "vanished": (0, 0), "new": (1, 1)}[
+        fate
+    ]
     after = before * float(rng.uniform(*scale))
-    hu = float(rng.uniform(0, 60)) if tissue == "lung" else float(rng.choice([rng.uniform(-10, 20), rng.uniform(110, 160)]))
+    hu = (
+        float(rng.uniform(0, 60))
+        if tissue == "lung"
+        else float(rng.choice([rng.uniform(-10, 20), rng.uniform(110, 160)]))
+    )
     there = motion.to_follow_up(point[None])[0]
     return SyntheticLesion(
         name, fate, tissue, tuple(float(c) for c in point), tuple(float(c) for c in there),

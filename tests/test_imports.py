@@ -25,11 +25,11 @@ body
 io
 synthetic samples
 preprocessing crops cpu_kernels vit
-checkpoint hub encoders
+hub encoder_config checkpoint encoders
 windows features
 store embedding_state embedding archive
-descriptors correlation
-similarity prepared affine prior matching
+descriptors peaks correlation
+similarity prepared affine prior votes confidence matcher matching
 probe
 lesions recist
 export

@@ -58,7 +58,11 @@ def parameter_names(*modules: nn.Module) -> dict[Tensor, str]:
 
 def random_state() -> dict[str, Any]:
     """State of every generator of this process that something could draw from."""
-    state: dict[str, Any] = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state(),
+        "python": random.getstate(),
+    }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
@@ -110,7 +114,9 @@ class Checkpointer:
         writer = dcp.FileSystemWriter(part, single_file_per_rank=True, overwrite=True)
         written = dcp.async_save(state, storage_writer=writer, process_group=self._group, no_dist=self._group is None)
         facts = {**facts, "step": step, "ranks": distributed.world_size(), "torch": torch.__version__}
-        self._pending = self._finisher.submit(self._finish, written, part, step, facts) if distributed.is_main() else written
+        self._pending = (
+            self._finisher.submit(self._finish, written, part, step, facts) if distributed.is_main() else written
+        )
         if wait or not self.asynchronous:
             self.wait()
             distributed.barrier()
@@ -133,7 +139,9 @@ class Checkpointer:
         for old in list_checkpoints(self.folder)[: -self.keep_last]:
             shutil.rmtree(checkpoint_path(self.folder, old))
 
-    def load_latest(self, state: dict[str, Any], modules: tuple, optimiser, fall_back: bool = False) -> dict[str, Any] | None:
+    def load_latest(
+        self, state: dict[str, Any], modules: tuple, optimiser, fall_back: bool = False
+    ) -> dict[str, Any] | None:
         """Fill ``state`` and the optimiser in place from the newest checkpoint; None where there is none yet.
 
         Returns the facts that were saved. A damaged checkpoint raises CheckpointError with its name; with
@@ -145,7 +153,11 @@ class Checkpointer:
             problem = distributed.gather_objects(check_files(path) if distributed.is_main() else "")[0]
             if not problem:
                 return load(path, state, modules, optimiser)
-            before = f"run.fall_back=true goes on from step {steps[i + 1]}" if i + 1 < len(steps) else "there is none before it"
+            before = (
+                f"run.fall_back=true goes on from step {steps[i + 1]}"
+                if i + 1 < len(steps)
+                else "there is none before it"
+            )
             if not fall_back or i + 1 == len(steps):
                 raise CheckpointError(f"the checkpoint {path} is damaged ({problem}); {before}")
             warnings.warn(f"passing over the damaged checkpoint {path} ({problem})", stacklevel=2)
@@ -192,7 +204,9 @@ def load(path: Path, state: dict[str, Any], modules: tuple[nn.Module, ...], opti
         dcp.load(wanted, storage_reader=dcp.FileSystemReader(path), no_dist=not distributed.is_distributed())
     except (CheckpointException, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise CheckpointError(f"{path} is a checkpoint of another model ({reason}); use the config of that run") from None
+        raise CheckpointError(
+            f"{path} is a checkpoint of another model ({reason}); use the config of that run"
+        ) from None
     for p, name in names.items():
         if name in moments:
             optimiser.state[p] = moments[name]

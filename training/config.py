@@ -224,10 +224,15 @@ class Config:
         views, block, patch = self.views, self.data.block, self.model.patch_size
         for name, size in (("global_size", views.global_size), ("local_size", views.local_size)):
             if any(n % p for n, p in zip(size, patch, strict=True)):
-                raise UserError(f"views.{name} {list(size)} is not a whole number of patches {list(patch)}; change one of them")
+                raise UserError(
+                    f"views.{name} {list(size)} is not a whole number of patches {list(patch)}; change one of them"
+                )
         deepest = int(round(max(views.global_size[0], views.local_size[0]) * views.depth_scale[1]))
         if deepest > block[0]:
-            raise UserError(f"crops take up to {deepest} slices but data.block has {block[0]}; set data.block[0] to {deepest} or more")
+            raise UserError(
+                f"crops take up to {deepest} slices but data.block has {block[0]}; "
+                f"set data.block[0] to {deepest} or more"
+            )
         if views.global_size[0] != self.model.img_size[0] and self.input.plan == "release":
             raise UserError(
                 f"global crops have {views.global_size[0]} slices and the encoder's window {self.model.img_size[0]}; "
@@ -239,11 +244,16 @@ class Config:
     def _check_course(self) -> None:
         schedule = self.schedule
         if self.model.init_from is None and schedule.head_only_steps:
-            raise UserError("schedule.head_only_steps is for a start from weights; set model.init_from, or head_only_steps=0")
+            raise UserError(
+                "schedule.head_only_steps is for a start from weights; set model.init_from, or head_only_steps=0"
+            )
         if self.run.stop_after is not None and self.run.stop_after < 1:
             raise UserError("run.stop_after counts steps from 1; leave it out to run to the end")
         if self.engine.compile and self.engine.activation_checkpointing and self.engine.device == "cpu":
-            raise UserError("activation checkpointing saves memory at the price of time, compiling does the opposite on CPU; choose one")
+            raise UserError(
+                "engine.activation_checkpointing saves memory at the price of time, engine.compile the opposite; "
+                "on CPU choose one"
+            )
         if self.online.every and not self.online.cases:
             raise UserError("online.every is set but online.cases is empty; list a CT or two, or set online.every=0")
         if not 0 < schedule.momentum[0] <= schedule.momentum[1] <= 1:
@@ -268,13 +278,14 @@ def load_config(path: Path, overrides: list[str] = ()) -> Config:
 
 
 def fit_to_length(config: Config) -> Config:
-    """Shorten opening phases (warm-up, teacher temperature, frozen layers) that are as long as the run to a tenth of it."""
+    """Shorten opening phases (warm-up, temperature, frozen layers) that are as long as the run to a tenth of it."""
     schedule, changes = config.schedule, {}
     for name in ("warmup_steps", "teacher_temperature_steps", "freeze_last_layer_steps", "head_only_steps"):
         if getattr(schedule, name) >= max(2, schedule.steps):
             changes[name] = max(1, schedule.steps // 10)
             warnings.warn(
-                f"schedule.{name}={getattr(schedule, name)} does not fit a run of {schedule.steps} steps; taking {changes[name]}",
+                f"schedule.{name}={getattr(schedule, name)} does not fit a run of {schedule.steps} steps; "
+                f"taking {changes[name]}",
                 stacklevel=2,
             )
     return replace(config, schedule=replace(schedule, **changes)) if changes else config

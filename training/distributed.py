@@ -75,7 +75,7 @@ def all_reduce_max(tensor: Tensor) -> Tensor:
 
 
 def all_gather(tensor: Tensor) -> Tensor:
-    """Equal-shaped (N, ...) of every rank -> (world * N, ...) in rank order, without gradient. Alone: the tensor itself."""
+    """Equal-shaped (N, ...) of every rank -> (world * N, ...) in rank order, no gradient. Alone: the tensor itself."""
     if not is_distributed():
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world_size())]

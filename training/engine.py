@@ -88,11 +88,12 @@ def start_from(model: StudentTeacher, config: Config) -> None:
         state["pos_embed"] = source.position_table(config.model.grid)
     wanted = model.student.backbone.state_dict()
     wrong = sorted(
-        {name for name in wanted.keys() ^ state.keys()} | {n for n in wanted.keys() & state.keys() if wanted[n].shape != state[n].shape}
+        (wanted.keys() ^ state.keys()) | {n for n in wanted.keys() & state.keys() if wanted[n].shape != state[n].shape}
     )
     if wrong:
         raise UserError(
-            f"{config.model.init_from} does not have this model's shape ({wrong[0]} and {len(wrong) - 1} more tensors differ); "
+            f"{config.model.init_from} does not have this model's shape "
+            f"({wrong[0]} and {len(wrong) - 1} more tensors differ); "
             "set patch_size, embed_dim, depth, num_heads and num_register_tokens under model: to the encoder's"
         )
     for branch in (model.student, model.teacher):
@@ -111,7 +112,8 @@ def wrap(model: StudentTeacher, engine: EngineConfig) -> tuple[nn.Module, SyncCo
         for branch in (model.student, model.teacher):
             for block in branch.backbone.blocks:
                 fully_shard(block)
-            fully_shard(branch)
+            # the root, too, goes back to its shards after the forward: no backward of the teacher's does it later
+            fully_shard(branch, reshard_after_forward=True)
 
         def sync_sharded(last: bool) -> AbstractContextManager:
             model.student.set_requires_gradient_sync(last)

@@ -26,16 +26,9 @@ from tapct_core.vit import VisionTransformer3D
 from .checkpoint import checkpoint_path, list_checkpoints, load_tensors
 from .config import Config
 from .log import read_log
-from .settings import build, read_yaml
+from .run_folder import read_run
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
-
-
-def read_run(run: Path) -> Config:
-    """The config a run was started with. Raises UserError where ``run`` is no run."""
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"{run} is not a run: it has no config.yaml; give the run.dir of a pretraining")
-    return build(Config, read_yaml(run / "config.yaml"))
 
 
 def pick_step(run: Path, step: int | None) -> int:
@@ -87,7 +80,9 @@ def provenance(run: Path, config: Config, step: int, name: str, weights: str, dt
         "step": step,
         "samples_seen": step * last["start"].get("global_batch", 0),
         "scans": last["start"].get("scans"),
-        "checkpoint_files": json.loads((checkpoint_path(run / "checkpoints", step) / "state.json").read_text())["files"],
+        "checkpoint_files": json.loads((checkpoint_path(run / "checkpoints", step) / "state.json").read_text())[
+            "files"
+        ],
         "last_losses": {key: value for key, value in last["train"].items() if key not in ("kind", "step", "time")},
         "online_scores": {key: value for key, value in last["online"].items() if key not in ("kind", "time")},
         "alarms": [record["words"] for record in log if record["kind"] == "alarm"],
@@ -103,13 +98,17 @@ def model_card(facts: dict, config: Config) -> str:
     model, scale = config.model, config.input
     z, y, x = model.patch_size
     pitch = " x ".join(f"{p * s:g}" for p, s in zip(model.patch_size, scale.spacing_mm, strict=True))
-    grid = f"{pitch} mm (z, y, x) at the spacing plan's own spacing" if scale.plan == "spacing" else "as the release plan gives"
+    grid = (
+        f"{pitch} mm (z, y, x) at the spacing plan's own spacing"
+        if scale.plan == "spacing"
+        else "as the release plan gives"
+    )
     scores = facts["online_scores"]
     lines = [
         f"# {facts['name']}",
         "",
-        f"A 3D vision transformer for CT, {model.embed_dim} channels x {model.depth} blocks, patch {z} x {y} x {x}, pretrained",
-        "without labels (DINO, iBOT and KoLeo losses, and a dense loss where its weight below is not 0) by this project's `training/`.",
+        f"A 3D vision transformer for CT, {model.embed_dim} channels x {model.depth} blocks, patch {z} x {y} x {x},",
+        "pretrained without labels by this project's `training/`, with the losses named below.",
         "",
         "For research only. Not a medical device; not tested for any clinical use. Not the TAP-CT release.",
         "",
@@ -117,24 +116,37 @@ def model_card(facts: dict, config: Config) -> str:
         "",
         "    tapct embed CT.nii.gz --encoder THIS_FOLDER --out features",
         "",
-        f"Input: HU clipped to {list(scale.clip_hu)}, minus {scale.mean_hu}, over {scale.std_hu}; plan `{scale.plan}`; tokens {grid}.",
+        f"Input: HU clipped to {list(scale.clip_hu)}, minus {scale.mean_hu}, over {scale.std_hu}.",
+        f"Plan `{scale.plan}`; tokens {grid}.",
         "",
         "## Made",
         "",
-        f"- step {facts['step']:,} of {config.schedule.steps:,}, {facts['samples_seen']:,} samples from {facts['scans']} scans, seed {config.seed}",
-        f"- weights of the losses: DINO {config.loss.dino:g}, iBOT {config.loss.ibot:g}, KoLeo {config.loss.koleo:g}, dense {config.loss.dense:g}",
-        "- started from random weights" if model.init_from is None else f"- started from {Path(model.init_from).name}; its licence goes on to apply",
+        f"- step {facts['step']:,} of {config.schedule.steps:,}, {facts['samples_seen']:,} samples "
+        f"from {facts['scans']} scans, seed {config.seed}",
+        f"- weights of the losses: DINO {config.loss.dino:g}, iBOT {config.loss.ibot:g}, KoLeo {config.loss.koleo:g}, "
+        f"dense correspondence {config.loss.dense:g}",
+        "- started from random weights"
+        if model.init_from is None
+        else f"- started from {Path(model.init_from).name}; its licence goes on to apply",
         "- every setting stands in `provenance.json` under `config`; written to a YAML file it repeats the run:",
         "  `python -m training.pretrain THAT.yaml data.root=STORE run.dir=RUN`",
         "",
         "## Scored during the run",
         "",
-        *([f"- {key}: {value:.3f}" for key, value in scores.items() if isinstance(value, float)] or ["No online scores were asked for."]),
-        *([f"- {len(facts['alarms'])} health alarms; the first: {facts['alarms'][0]}"] if facts["alarms"] else ["- no health alarm"]),
+        *(
+            [f"- {key}: {value:.3f}" for key, value in scores.items() if isinstance(value, float)]
+            or ["No online scores were asked for."]
+        ),
+        *(
+            [f"- {len(facts['alarms'])} health alarms; the first: {facts['alarms'][0]}"]
+            if facts["alarms"]
+            else ["- no health alarm"]
+        ),
         "",
         "## Data and licence",
         "",
-        "The weights inherit what the licences of the scans ask for. Name the scans' sources and notices here before you share this folder.",
+        "The weights inherit what the licences of the scans ask for. Name the scans' sources and notices here",
+        "before you share this folder.",
         "",
     ]
     return "\n".join(lines)
@@ -146,7 +158,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run.dir of a pretraining")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR")
     parser.add_argument("--step", type=int, metavar="N", help="a checkpoint's step (default: the newest)")
-    parser.add_argument("--dtype", choices=list(DTYPES), default="float16", help="how matrices are kept (default float16)")
+    parser.add_argument(
+        "--dtype", choices=list(DTYPES), default="float16", help="how matrices are kept (default float16)"
+    )
     parser.add_argument("--name", help="the encoder's name (default: DIR's)")
     args = parser.parse_args(argv)
     try:
@@ -154,7 +168,10 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{args.to}: {facts['name']}, step {facts['step']}, weights {facts['weights_sha256'][:12]}; try: tapct embed CT --encoder {args.to} --out FEATURES")
+    print(
+        f"{args.to}: {facts['name']}, step {facts['step']}, weights {facts['weights_sha256'][:12]}; "
+        f"try: tapct embed CT --encoder {args.to} --out FEATURES"
+    )
     return 0
 
 

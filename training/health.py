@@ -63,7 +63,7 @@ def nearest_distance(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure(targets: Tensor | None, features: Tensor) -> dict[str, float]:
-    """The health of one step. ``targets`` (N, K): the teacher's, None without DINO; ``features`` (B, C): its CLS tokens."""
+    """The health of one step. ``targets`` (N, K): the teacher's, None without DINO; ``features`` (B, C): its CLS."""
     numbers = {"effective_rank": effective_rank(features).item(), "nearest_distance": nearest_distance(features).item()}
     if targets is not None:
         numbers |= {
@@ -95,16 +95,18 @@ class CollapseAlarm:
         signs = {
             "uniform": entropy > 0.98 * most and abs(loss - most) < 0.01 * most,
             "one prototype": entropy < 0.02 * most and numbers.get("prototype_entropy", math.nan) < 0.05 * most,
-            "one feature": numbers.get("effective_rank", math.nan) < 1.05 and numbers.get("nearest_distance", math.nan) < 1e-3,
+            "one feature": numbers.get("effective_rank", math.nan) < 1.05
+            and numbers.get("nearest_distance", math.nan) < 1e-3,
         }
         for sign, seen in signs.items():
             self._looks[sign] = self._looks.get(sign, 0) + 1 if seen else 0
         words = {
-            "uniform": f"COLLAPSE (uniform): the DINO loss stands at ln {self.prototypes} = {most:.2f} and the teacher's "
-            f"entropy at {entropy:.2f} of {most:.2f}; every crop gets the same flat target. Sharpen the teacher "
-            "(lower its temperature), warm up longer or lower the rate",
-            "one prototype": f"COLLAPSE (one prototype): the teacher's entropy fell to {entropy:.3f}; every crop gets the same "
-            "prototype. Centre the teacher (Sinkhorn), raise its temperature or lower the rate",
-            "one feature": "COLLAPSE (one feature): all crops have the same CLS token; raise the KoLeo weight or lower the rate",
+            "uniform": f"COLLAPSE (uniform): the DINO loss stands at ln {self.prototypes} = {most:.2f} and the "
+            f"teacher's entropy at {entropy:.2f} of {most:.2f}; every crop gets the same flat target. Sharpen the "
+            "teacher (loss.entropy_target, or a lower temperature), warm up longer or lower the rate",
+            "one prototype": f"COLLAPSE (one prototype): the teacher's entropy fell to {entropy:.3f}; every crop gets "
+            "the same prototype. Centre the teacher (Sinkhorn), raise its temperature or lower the rate",
+            "one feature": "COLLAPSE (one feature): all crops have the same CLS token; raise the KoLeo weight or lower "
+            "the rate",
         }
         return [words[sign] for sign, count in self._looks.items() if count >= self.patience]

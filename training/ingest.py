@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
@@ -31,11 +30,9 @@ from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.volume import CTVolume
 
+from .candidates import Candidate, find_candidates
 from .inventory import header_words, write_inventory
 from .store import CELL, body_map, create_store, write_index, write_scan
-
-SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""Files that are one scan each; any other file may be a DICOM slice, which its content tells."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +47,6 @@ class Layout:
         return {"spacing_mm": list(self.spacing_mm) if self.spacing_mm else None, "crop_body": self.crop_body}
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A file or a DICOM series that may be a scan; ``files`` are all it is made of."""
-
-    path: Path
-    files: tuple[Path, ...]
-    series: str | None = None
-
-    @property
-    def name(self) -> str:
-        """What reports call it: the path, with the series where a folder holds several."""
-        return f"{self.path}#{self.series}" if self.series else str(self.path)
-
-    def stamp(self) -> str:
-        """Names, sizes and times of the files: unchanged means not to be looked at again."""
-        digest = hashlib.sha256()
-        for file in self.files:
-            stat = file.stat()
-            digest.update(f"{file}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
-
-
 @dataclass
 class Outcome:
     """One row of the report. ``status``: "taken", "known" (that scan is in the store already) or "left out"."""
@@ -82,50 +57,6 @@ class Outcome:
     reason: str = ""
     stamp: str = ""
     header: dict[str, str] = field(default_factory=dict)
-
-
-def find_candidates(folder: Path) -> Iterator[Candidate]:
-    """Everything under ``folder`` (or listed in a text file, one path a line) that may be a scan, in sorted order."""
-    if folder.is_file() and folder.suffix == ".txt":
-        for line in folder.read_text().splitlines():
-            path = Path(line.strip())
-            if line.strip():
-                yield from find_candidates(path) if path.is_dir() else [Candidate(path, (path,))]
-        return
-    if folder.is_file():
-        yield Candidate(folder, (folder,))
-        return
-    for where, folders, names in os.walk(folder):
-        folders.sort()
-        others = []
-        for name in sorted(names):
-            path = Path(where) / name
-            if name.lower().endswith(SUFFIXES):
-                yield Candidate(path, (path,))
-            elif is_dicom(path):
-                others.append(path)
-        yield from dicom_series(Path(where), others)
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file says it is DICOM (the four letters after the preamble)."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
-def dicom_series(folder: Path, files: list[Path]) -> list[Candidate]:
-    """The CT series among DICOM files of one folder, told apart by their UID."""
-    import pydicom
-
-    series: dict[str, list[Path]] = {}
-    for file in files:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "Modality"], force=True)
-        if header.get("Modality", "CT") == "CT":
-            series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(file)
-    return [Candidate(folder, tuple(files), uid) for uid, files in sorted(series.items())]
 
 
 def take_in(candidate: Candidate, store: Path, layout: Layout, known: frozenset[str]) -> Outcome:
@@ -294,9 +225,13 @@ def read_report(store: Path) -> dict[str, Outcome]:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.ingest", description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of scans, or a text file with a path a line")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="folder of scans, or a text file with a path a line"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="STORE")
-    parser.add_argument("--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="resample to this spacing in mm")
+    parser.add_argument(
+        "--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"), help="resample to this spacing in mm"
+    )
     parser.add_argument("--crop-body", action="store_true", help="cut away the air and the table round the body")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N")
     args = parser.parse_args(argv)
@@ -308,7 +243,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.spacing and min(args.spacing) <= 0:
             raise UserError("--spacing takes three numbers above zero, in mm, for z, y and x")
-        rows = ingest(args.folder, args.out, Layout(tuple(args.spacing) if args.spacing else None, args.crop_body), args.workers, progress)
+        rows = ingest(
+            args.folder,
+            args.out,
+            Layout(tuple(args.spacing) if args.spacing else None, args.crop_body),
+            args.workers,
+            progress,
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -318,7 +259,9 @@ def main(argv: list[str] | None = None) -> int:
         f"see {args.out / 'report.csv'} and {args.out / 'inventory.csv'}"
     )
     if not counts["taken"] and not counts["known"]:
-        print(f"error: no scan of {args.folder} could be used; {args.out / 'report.csv'} has the reasons", file=sys.stderr)
+        print(
+            f"error: no scan of {args.folder} could be used; {args.out / 'report.csv'} has the reasons", file=sys.stderr
+        )
         return 2
     return 0
 

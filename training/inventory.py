@@ -39,7 +39,9 @@ def header_words(volume: CTVolume) -> dict[str, str]:
     if volume.source.dicom is not None:
         import pydicom
 
-        header = pydicom.dcmread(volume.source.dicom.files[0], stop_before_pixels=True, specific_tags=list(_TAGS.values()))
+        header = pydicom.dcmread(
+            volume.source.dicom.files[0], stop_before_pixels=True, specific_tags=list(_TAGS.values())
+        )
         for column, tag in _TAGS.items():
             value = header.get(tag)
             text = value[0] if isinstance(value, list | pydicom.multival.MultiValue) and value else value
@@ -55,7 +57,9 @@ def write_inventory(store: Path, scans: list[ScanInfo]) -> None:
     rows = []
     for scan in scans:
         header = zarr.open_array(store / "scans" / f"{scan.scan_id}.zarr", mode="r").attrs["header"]
-        rows.append({"scan": scan.scan_id, "kind": header.get("kind", ""), **{c: header.get(c, UNSTATED) for c in COLUMNS}})
+        rows.append(
+            {"scan": scan.scan_id, "kind": header.get("kind", ""), **{c: header.get(c, UNSTATED) for c in COLUMNS}}
+        )
     with atomic_path(store / "inventory.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["scan", "kind", *COLUMNS])
         writer.writeheader()
@@ -87,7 +91,10 @@ def tally(rows: list[dict[str, str]], column: str, most: int = 10) -> list[tuple
     band = {"age": age_band, "slice_mm": slice_band}.get(column, str)
     counts = Counter(band(row[column]) for row in rows)
     if column == "age":
-        return sorted(counts.items(), key=lambda item: (item[0] == UNSTATED, int(item[0].split("-")[0]) if item[0][0].isdigit() else 0))
+        return sorted(
+            counts.items(),
+            key=lambda item: (item[0] == UNSTATED, int(item[0].split("-")[0]) if item[0][0].isdigit() else 0),
+        )
     if column == "slice_mm":
         order = ["up to 1 mm", "1-2 mm", "2-3 mm", "3-5 mm", "over 5 mm"]
         return [(name, counts[name]) for name in order if counts[name]]

@@ -29,7 +29,9 @@ def sample_flops(config: ViTConfig, student: list[tuple[Grid, int]], teacher: li
 
     The student's forward and backward are three forwards, the teacher's one; heads are left out.
     """
-    return 3 * sum(n * forward_flops(config, crop) for crop, n in student) + sum(n * forward_flops(config, crop) for crop, n in teacher)
+    return 3 * sum(n * forward_flops(config, crop) for crop, n in student) + sum(
+        n * forward_flops(config, crop) for crop, n in teacher
+    )
 
 
 class RunLog:
@@ -42,7 +44,7 @@ class RunLog:
         if not active:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = open(folder / "log.jsonl", "a", encoding="utf-8", buffering=1)
+        self._file = (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1)
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -108,7 +110,7 @@ class Meter:
         self._waited += waited_s
 
     def report(self, samples: int, crops: int, flops: float, steps_left: int) -> dict[str, float]:
-        """Rates since the last report, and start again. ``samples`` and ``flops`` are a step's, ``crops`` a sample's."""
+        """Rates since the last report; starts again. ``samples`` and ``flops`` are a step's, ``crops`` a sample's."""
         elapsed = max(time.perf_counter() - self._start, 1e-9)
         step_s = elapsed / max(1, self._steps)
         rates = {
@@ -134,10 +136,12 @@ def duration(seconds: float) -> str:
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
-def progress_line(step: int, steps: int, losses: dict[str, float], numbers: dict[str, float], rates: dict[str, float]) -> str:
+def progress_line(
+    step: int, steps: int, losses: dict[str, float], numbers: dict[str, float], rates: dict[str, float]
+) -> str:
     """The line of a log step: losses, health, speed, what is left."""
     parts = [f"step {step}/{steps}", " ".join(f"{name} {value:.4g}" for name, value in losses.items())]
     parts.append(" ".join(f"{name} {value:.3g}" for name, value in numbers.items()))
-    parts.append(f"{rates['crops_per_s']:.1f} crops/s {rates['gflops_per_s']:.0f} GFLOP/s")
+    parts.append(f"{rates['crops_per_s']:.1f} crops/s {rates['gflops_per_s']:.3g} GFLOP/s")
     parts.append(f"ETA {duration(rates['eta_s'])}")
     return " | ".join(part for part in parts if part)

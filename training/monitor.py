@@ -26,8 +26,9 @@ from tapct_core.features import FeatureMap
 
 from .checkpoint import list_checkpoints
 from .config import Config
-from .export import load_backbone, pick_step, read_run
+from .export import load_backbone, pick_step
 from .log import read_log
+from .run_folder import read_run
 
 _HEALTH = ("teacher_entropy", "prototype_entropy", "prototype_use", "effective_rank", "nearest_distance")
 _SCHEDULES = ("lr", "weight_decay", "momentum", "teacher_temperature")
@@ -75,7 +76,14 @@ def draw(run: Path, config: Config, features: FeatureMap | None, path: Path) -> 
     uniform = math.log(config.heads.prototypes)
 
     _lines(next(panels), records, loss_names(records), "losses", level=(uniform, f"ln {config.heads.prototypes}"))
-    _lines(next(panels), records, ["teacher_entropy", "prototype_entropy"], "entropy (nats)", level=(uniform, "uniform"), floor=True)
+    _lines(
+        next(panels),
+        records,
+        ["teacher_entropy", "prototype_entropy"],
+        "entropy (nats)",
+        level=(uniform, "uniform"),
+        floor=True,
+    )
     _lines(next(panels), records, ["effective_rank"], "effective rank of CLS tokens", floor=True)
     _lines(next(panels), records, ["prototype_use", "nearest_distance"], "prototype use, nearest distance", floor=True)
     for name in _SCHEDULES:
@@ -90,18 +98,25 @@ def draw(run: Path, config: Config, features: FeatureMap | None, path: Path) -> 
     _scan(next(panels), next(panels), features)
     alarms = read_log(run, "alarm")
     if alarms:
-        figure.supxlabel(f"{len(alarms)} alarms; the last, at step {alarms[-1]['step']:,}: {alarms[-1]['words']}", color="#aa2222", wrap=True)
+        figure.supxlabel(
+            f"{len(alarms)} alarms; the last, at step {alarms[-1]['step']:,}: {alarms[-1]['words']}",
+            color="#aa2222",
+            wrap=True,
+        )
     with atomic_path(path) as part:
         figure.savefig(part, dpi=90)
 
 
-def _lines(axes, records: list[dict], names: list[str], title: str, level: tuple[float, str] | None = None, floor: bool = False) -> None:
+def _lines(
+    axes, records: list[dict], names: list[str], title: str, level: tuple[float, str] | None = None, floor: bool = False
+) -> None:
     for name in names:
         steps, values = column(records, name)
         if steps:
-            axes.plot(steps, values, label=name, linewidth=1)
+            axes.plot(steps, values, label=name, linewidth=1, marker="." if len(steps) < 30 else None)
     if level is not None:
         axes.axhline(level[0], color="0.6", linestyle=":", label=level[1])
+    axes.margins(y=0.08)
     if floor:
         axes.set_ylim(bottom=0)
     axes.set_title(title, fontsize=10)
@@ -142,7 +157,9 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.monitor", description="One picture page of a run.")
     parser.add_argument("run", type=Path, metavar="RUN", help="the run.dir of a pretraining")
-    parser.add_argument("--scan", type=Path, metavar="CT", help="a scan to show tokens of (default: the run's first online case)")
+    parser.add_argument(
+        "--scan", type=Path, metavar="CT", help="a scan to show tokens of (default: the run's first online case)"
+    )
     parser.add_argument("--to", type=Path, metavar="PNG", help="where the page goes (default RUN/monitor.png)")
     args = parser.parse_args(argv)
     to = args.to or args.run / "monitor.png"

@@ -39,7 +39,9 @@ class _Case:
 class OnlineProbe:
     """The labelled set, read once; :meth:`score` judges a network with it."""
 
-    def __init__(self, cases: tuple[CaseConfig, ...], neighbours: int = 10, tokens_per_class: int = 200, seed: int = 0) -> None:
+    def __init__(
+        self, cases: tuple[CaseConfig, ...], neighbours: int = 10, tokens_per_class: int = 200, seed: int = 0
+    ) -> None:
         self.neighbours, self.tokens_per_class, self.seed = neighbours, tokens_per_class, seed
         self.cases = [_read(case) for case in cases]
         if len({case.has_labels for case in self.cases}) > 1:

@@ -10,8 +10,8 @@ one machine with 8 devices, and 4 such machines (the same line on each):
 
 under SLURM: sbatch training/launch/slurm.sh CONFIG key=value ...
 
-The same command again goes on where the run stopped, on as many ranks as there are then. SIGTERM and
-SIGUSR1 save after the step under way and end the process, as do run.stop_after and run.max_minutes.
+The same command again goes on where the run stopped, on as many ranks as there are then. SIGTERM, SIGUSR1
+and Ctrl-C save after the step under way and end the process, as do run.stop_after and run.max_minutes.
 
 Exit codes: 0 the run is finished, or stopped cleanly when told to (RUN/status.json says which);
 2 a config, a store or a checkpoint is wrong, in one line; 3 too many steps in a row were not finite.
@@ -20,7 +20,6 @@ Exit codes: 0 the run is finished, or stopped cleanly when told to (RUN/status.j
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import time
@@ -31,21 +30,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tapct_core.atomic import atomic_path
 from tapct_core.errors import UserError
 from tapct_core.geometry import Shape
 
 from . import distributed, health
 from .checkpoint import Checkpointer, optimiser_state, parameter_names
-from .config import Config, load_config, recipe, save_config
+from .config import Config, load_config
+from .course import Course
 from .engine import build, prepare_process, teacher_backbone, wrap
-from .export import read_run
-from .log import Meter, RunLog, duration, progress_line, sample_flops
+from .log import Meter, RunLog, progress_line, sample_flops
 from .masks import block_masks
 from .online import OnlineProbe
-from .optim import clip_gradients, parameter_groups, set_rates
+from .optim import clip_gradients, parameter_groups
+from .run_folder import check_data, claim_folder, data_facts, write_status
 from .sampler import BatchPlan, MicroBatch, Prefetcher, Sampler
-from .schedules import Cosine, Ramp
 from .store import CropStore
 from .student_teacher import LossReport, StudentTeacher
 from .views import Views, make_views
@@ -83,17 +81,25 @@ def pretrain(config: Config) -> str:
     first = facts["step"] if facts else 0
     check_data(facts, store, plan)
     crops, flops = work_of_a_sample(config)
-    log.record("start", first, {"ranks": plan.world, "global_batch": plan.size, "scans": len(store), "device": str(device),
-                                "precision": str(model.autocast or torch.float32), "gflop_per_sample": flops / 1e9})  # fmt: skip
-    log.say(f"{'going on at' if first else 'starting at'} step {first} of {config.schedule.steps}: {len(store)} scans, "
-            f"{plan.world} rank(s) x {plan.accumulate} x {plan.per_rank} samples, {flops / 1e9:.1f} GFLOP a sample, {device}")  # fmt: skip
+    setting = {"ranks": plan.world, "global_batch": plan.size, "scans": len(store), "device": str(device)}
+    precision = str(model.autocast or torch.float32).removeprefix("torch.")
+    log.record("start", first, {**setting, "precision": precision, "gflop_per_sample": flops / 1e9})
+    log.say(
+        f"{'going on' if first else 'starting'} at step {first} of {config.schedule.steps}: {len(store)} scans, "
+        f"{plan.world} rank(s) x {plan.accumulate} x {plan.per_rank} samples of {flops / 1e9:.3g} GFLOP, {device}"
+    )
 
     # ---- step by step
     alarm = health.CollapseAlarm(config.heads.prototypes, grace=max(20, config.schedule.warmup_steps))
-    probe = OnlineProbe(config.online.cases, config.online.neighbours, config.online.tokens_per_class) if config.online.every else None
+    probe = (
+        OnlineProbe(config.online.cases, config.online.neighbours, config.online.tokens_per_class)
+        if config.online.every
+        else None
+    )
     sampler = Sampler(store, config.data.block, config.seed, config.data.sample_by)
-    meter, lost, ended = Meter(), 0, "finished" if first >= config.schedule.steps else ""
-    named: set[str] = set()
+    meter, lost, named = Meter(), 0, set()
+    last = min(config.schedule.steps, config.run.stop_after or config.schedule.steps)
+    ended = "nothing left to do" if first >= last else ""
     with StopRequest(config.run.max_minutes) as stop, Prefetcher(
         sampler, plan, first, config.data.prefetch, config.data.threads, pin=device.type == "cuda"
     ) as batches:  # fmt: skip
@@ -112,7 +118,9 @@ def pretrain(config: Config) -> str:
             norm = clip_gradients(model.student.parameters(), config.optim.clip)
             finite = bool(torch.isfinite(report.losses["total"]) & torch.isfinite(norm))
             # one message for both questions: does every rank have numbers, and was any rank told to stop
-            broken, told = distributed.all_reduce_max(torch.tensor([not finite, stop.asked()], dtype=torch.int32, device=device)).tolist()
+            broken, told = distributed.all_reduce_max(
+                torch.tensor([not finite, stop.asked()], dtype=torch.int32, device=device)
+            ).tolist()
             if broken:
                 lost += 1
                 write_down(log, step, batch, finite)
@@ -124,18 +132,18 @@ def pretrain(config: Config) -> str:
             meter.step(waited)
 
             # ---- what the step has to tell
-            for scan_id, words in batches.skipped.items() - named:
-                named.add((scan_id, words))
-                log.record("damaged_scan", step, {"name": scan_id, "words": words})
-                log.say(f"skipped: {words}")
             if done % config.run.log_every == 0 or done == config.schedule.steps:
+                for words in set().union(*distributed.gather_objects(batches.skipped())) - named:
+                    named.add(words)
+                    log.record("damaged_scan", done, {"name": words.split()[1], "words": words})
+                    log.say(f"skipped: {words}")
                 rates = meter.report(plan.size, crops, plan.size * flops, config.schedule.steps - done)
                 tell(log, alarm, config, done, report, {**course.values(step), "gradient_norm": float(norm)}, rates)
             if probe is not None and (done % config.online.every == 0 or done == config.schedule.steps):
                 backbone = teacher_backbone(model)
                 if distributed.is_main():
                     log.record("online", done, scores := probe.score(backbone, config.input_spec()))
-                    log.say(f"step {done} | online kNN {scores['knn']:.3f} linear {scores['linear']:.3f} (guessing {1 / scores['classes']:.3f})")
+                    log.say(f"step {done} | online " + " ".join(f"{k} {v:.3f}" for k, v in scores.items()))
                 distributed.barrier()
 
             # ---- whether it goes on
@@ -145,45 +153,30 @@ def pretrain(config: Config) -> str:
                 ended = "finished"
             elif told:
                 ended = f"stopped: {stop.reason}"
-            elif done == config.run.stop_after:
+            elif done == last:
                 ended = f"stopped: run.stop_after={done}"
             if ended or done % config.run.save_every == 0:
                 state = {**model_state(model), "optimiser": optimiser_state(optimiser, parameter_names(model.student))}
                 checkpointer.save(done, state, data_facts(store, plan), wait=bool(ended))
                 if ended:
-                    finish(folder, log, done, ended)
+                    write_status(folder, done, ended)
+                    log.record("end", done, {"words": ended})
+                    log.say(f"{ended}; step {done} is saved in {folder / 'checkpoints'}")
     checkpointer.wait()
     log.close()
     if ended == "not finite":
-        raise NonFinite(f"{lost} steps in a row were not finite; {folder / 'log.jsonl'} names their crops. Lower optim.lr or lengthen the warm-up")
+        raise NonFinite(
+            f"{lost} steps in a row were not finite; {folder / 'log.jsonl'} names their crops. "
+            "Lower optim.lr or lengthen the warm-up"
+        )
     return ended
-
-
-class Course:
-    """Everything that changes with the step, as functions of the step alone."""
-
-    def __init__(self, config: Config, peak_lr: float) -> None:
-        schedule, optim = config.schedule, config.optim
-        self.schedule = schedule
-        self.lr = Cosine(peak_lr, min(optim.min_lr, peak_lr), schedule.steps, schedule.warmup_steps)
-        self.weight_decay = Cosine(*optim.weight_decay, schedule.steps)
-        self.momentum = Cosine(*schedule.momentum, schedule.steps)
-        self.temperature = Ramp(*schedule.teacher_temperature, schedule.teacher_temperature_steps)
-
-    def set(self, optimiser: torch.optim.Optimizer, step: int) -> None:
-        """Write the step's rates into the optimiser."""
-        frozen = 0.0 if step < self.schedule.freeze_last_layer_steps else None
-        set_rates(optimiser, self.lr(step), self.weight_decay(step), frozen, step < self.schedule.head_only_steps)
-
-    def values(self, step: int) -> dict[str, float]:
-        """What the log shows."""
-        return {"lr": self.lr(step), "weight_decay": self.weight_decay(step), "momentum": self.momentum(step),
-                "teacher_temperature": self.temperature(step)}  # fmt: skip
 
 
 def see(config: Config, micro: MicroBatch, device: torch.device) -> tuple[Views, torch.Tensor]:
     """A micro-batch's views and its masks (2B, N), made on the device out of the samples' seeds."""
-    views = make_views(micro.blocks.to(device, non_blocking=True), micro.seeds, config.views, config.augment, config.input_spec())
+    views = make_views(
+        micro.blocks.to(device, non_blocking=True), micro.seeds, config.views, config.augment, config.input_spec()
+    )
     grid: Shape = tuple(n // p for n, p in zip(config.views.global_size, config.model.patch_size, strict=True))
     mask = config.mask
     probability = mask.probability if config.loss.ibot > 0 else 0.0
@@ -200,52 +193,13 @@ def model_state(model: StudentTeacher) -> dict:
     }
 
 
-def data_facts(store: CropStore, plan: BatchPlan) -> dict:
-    """What the position in the data means: it is the step, given these."""
-    return {"global_batch": plan.size, "scans": len(store), "first_scan": store.scans[0].scan_id, "last_scan": store.scans[-1].scan_id}
-
-
-def check_data(facts: dict | None, store: CropStore, plan: BatchPlan) -> None:
-    """Say so where a resumed run will not see what it would have seen. Raises UserError for another global batch."""
-    if facts is None:
-        return
-    if facts["global_batch"] != plan.size:
-        raise UserError(
-            f"the run was going with {facts['global_batch']} samples a step, now it would be {plan.size} "
-            f"({plan.world} ranks x {plan.accumulate} x {plan.per_rank}); set batch.per_rank and batch.accumulate to keep it"
-        )
-    if any(facts[key] != value for key, value in data_facts(store, plan).items()):
-        warnings.warn("the store is not the one of the last checkpoint; crops come in another order from here", stacklevel=2)
-
-
-def claim_folder(folder: Path, config: Config) -> None:
-    """Write RUN/config.yaml, or check that the run there has the same recipe. Raises UserError naming what differs."""
-    if (folder / "config.yaml").is_file():
-        old, new = flat(recipe(read_run(folder))), flat(recipe(config))
-        changed = [f"{key} was {old.get(key)}, now {new.get(key)}" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-        if changed and not config.run.change_recipe:
-            raise UserError(
-                f"{folder} holds a run of another recipe ({'; '.join(changed[:3])}{' ...' if len(changed) > 3 else ''}); "
-                "use another run.dir, or say run.change_recipe=true to go on with the new one"
-            )
-    distributed.barrier()  # all have read before one writes
-    if distributed.is_main():
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / "config.yaml") as part:
-            save_config(config, part)
-
-
-def flat(values: dict, prefix: str = "") -> dict:
-    """Nested dicts -> one with dotted keys."""
-    return {k: v for key, value in values.items()
-            for k, v in (flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}).items()}  # fmt: skip
-
-
 def work_of_a_sample(config: Config) -> tuple[int, float]:
     """Crops of one sample, and the floating-point operations of its part in a step."""
     views = config.views
     seen_by_both = [(views.global_size, 2)]
-    return 2 + views.n_local, sample_flops(config.model.vit(), [*seen_by_both, (views.local_size, views.n_local)], seen_by_both)
+    return 2 + views.n_local, sample_flops(
+        config.model.vit(), [*seen_by_both, (views.local_size, views.n_local)], seen_by_both
+    )
 
 
 def write_down(log: RunLog, step: int, batch: list[MicroBatch], finite: bool) -> None:
@@ -256,31 +210,31 @@ def write_down(log: RunLog, step: int, batch: list[MicroBatch], finite: bool) ->
     log.say(f"step {step}: loss or gradient not finite, skipped by all ranks; its crops are in log.jsonl")
 
 
-def tell(log: RunLog, alarm: health.CollapseAlarm, config: Config, done: int, report: LossReport, values: dict, rates: dict) -> None:
+def tell(
+    log: RunLog, alarm: health.CollapseAlarm, config: Config, done: int, report: LossReport, values: dict, rates: dict
+) -> None:
     """Log losses (mean over ranks), health (over all ranks' crops), schedules and speed; sound the alarm in words."""
     losses = {name: distributed.all_reduce_mean(value.clone()).item() for name, value in report.losses.items()}
     cls = distributed.all_gather(report.cls)
     numbers = health.measure(distributed.all_gather(report.targets) if report.targets is not None else None, cls)
     alarms = alarm.look(done, {**numbers, **losses})
     log.record("train", done, {**losses, **numbers, **values, **rates})
-    shown = {short: numbers[name] for name, short in (("teacher_entropy", "entropy"), ("effective_rank", "rank")) if name in numbers}
-    log.say(progress_line(done, config.schedule.steps, losses, {**shown, "lr": values["lr"]}, rates) + (" | !! COLLAPSE" if alarms else ""))
+    shown = {
+        short: numbers[name]
+        for name, short in (("teacher_entropy", "entropy"), ("effective_rank", "rank"))
+        if name in numbers
+    }
+    log.say(
+        progress_line(done, config.schedule.steps, losses, {**shown, "lr": values["lr"]}, rates)
+        + (" | !! COLLAPSE" if alarms else "")
+    )
     for words in alarms:
         log.record("alarm", done, {"words": words})
         log.say(f"!! {words}")
 
 
-def finish(folder: Path, log: RunLog, done: int, ended: str) -> None:
-    """Write RUN/status.json once the last checkpoint is whole."""
-    if distributed.is_main():
-        with atomic_path(folder / "status.json") as part:
-            part.write_text(json.dumps({"state": ended.split(":")[0], "reason": ended, "step": done}) + "\n")
-        log.record("end", done, {"words": ended})
-        log.say(f"{ended}; step {done} is saved in {folder / 'checkpoints'}")
-
-
 class StopRequest(AbstractContextManager):
-    """Remembers SIGTERM and SIGUSR1, and when the time is up, for the end of the step under way."""
+    """Remembers SIGTERM, SIGUSR1 and Ctrl-C, and when the time is up, for the end of the step under way."""
 
     def __init__(self, max_minutes: float | None) -> None:
         self.reason = "another rank was told to stop"
@@ -289,7 +243,7 @@ class StopRequest(AbstractContextManager):
         self._before: dict = {}
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -306,13 +260,18 @@ class StopRequest(AbstractContextManager):
 
     def _note(self, number: int, frame: object) -> None:
         self._signalled, self.reason = True, signal.Signals(number).name
+        signal.signal(signal.SIGINT, self._before[signal.SIGINT])  # a second Ctrl-C does not wait
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.pretrain", description="3D self-supervised pretraining on CT.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.pretrain", description="3D self-supervised pretraining on CT."
+    )
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example data.root=STORE run.dir=RUN schedule.steps=1000")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="for example data.root=STORE run.dir=RUN schedule.steps=1000"
+    )
     args = parser.parse_args(argv)
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:

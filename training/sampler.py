@@ -66,7 +66,9 @@ class Sampler:
         amount = np.array([max(1, scan.body_cells) for scan in store.scans], dtype=np.float64)
         self._cumulative = np.cumsum(amount / amount.sum())
 
-    def draw(self, step: int, place: int, batch_size: int, skipped: Callable[[CorruptScan], None] | None = None) -> Sample:
+    def draw(
+        self, step: int, place: int, batch_size: int, skipped: Callable[[CorruptScan], None] | None = None
+    ) -> Sample:
         """The sample at ``place`` (0 to ``batch_size``) of the global batch of ``step``.
 
         A damaged scan is replaced by another draw from the same stream and handed to ``skipped``.
@@ -132,10 +134,11 @@ class Prefetcher:
     through a pipe. Use as a context manager; iterating gives (step, [MicroBatch, ...]) from ``first_step`` on.
     """
 
-    def __init__(self, sampler: Sampler, plan: BatchPlan, first_step: int, ahead: int = 2, threads: int = 2, pin: bool = False):
+    def __init__(
+        self, sampler: Sampler, plan: BatchPlan, first_step: int, ahead: int = 2, threads: int = 2, pin: bool = False
+    ):
         self.sampler, self.plan, self.next_step, self.ahead, self.pin = sampler, plan, first_step, max(1, ahead), pin
-        self.skipped: dict[str, str] = {}
-        """Damaged scans met so far: id -> reason."""
+        self._skipped: dict[str, str] = {}
         self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="crops")
         self._waiting: dict[int, list[list[Future]]] = {}
 
@@ -159,11 +162,15 @@ class Prefetcher:
         self.next_step += 1
         return step, [self._collate([future.result() for future in micro]) for micro in self._waiting.pop(step)]
 
+    def skipped(self) -> set[str]:
+        """What was said of damaged scans met so far; each begins with ``scan`` and the scan's id."""
+        return set(tuple(self._skipped.values()))  # a copy first: threads may add
+
     def _read(self, step: int, place: int) -> tuple[Sample, np.ndarray]:
         return self.sampler.read(step, place, self.plan.size, self._note)
 
     def _note(self, damage: CorruptScan) -> None:
-        self.skipped.setdefault(damage.scan_id, str(damage))
+        self._skipped.setdefault(damage.scan_id, str(damage))
 
     def _collate(self, parts: list[tuple[Sample, np.ndarray]]) -> MicroBatch:
         blocks = torch.from_numpy(np.stack([block for _, block in parts]))

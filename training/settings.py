@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> dict:
 
 
 def apply_overrides(values: dict, overrides: list[str]) -> dict:
-    """Put ``section.key=value`` words over nested dicts; values are read as YAML. Raises UserError on a word without =."""
+    """Put ``section.key=value`` words over nested dicts; values are read as YAML. Raises UserError without =."""
     for word in overrides:
         key, equals, text = word.partition("=")
         if not equals or not key:
@@ -65,7 +65,7 @@ def apply_overrides(values: dict, overrides: list[str]) -> dict:
 
 
 def build(kind: type[T], values: Any, where: str = "") -> T:
-    """Nested dicts -> the dataclass ``kind``. Raises UserError that names the key, what was expected and what was found."""
+    """Nested dicts -> the dataclass ``kind``. Raises UserError naming the key, what was expected and what was found."""
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -77,13 +77,13 @@ def build(kind: type[T], values: Any, where: str = "") -> T:
             near = get_close_matches(str(key), known, 1, 0.5)
             hint = f"did you mean {_join(where, near[0])}?" if near else f"known here: {', '.join(known)}"
             raise UserError(f"{_join(where, key)} is no setting; {hint}")
+    given = {}
     for f in fields(kind):
-        if f.init and f.name not in values and f.default is MISSING and f.default_factory is MISSING:
-            raise UserError(f"{_join(where, f.name)} is missing; set it in the config or as {_join(where, f.name)}=... after it")
-    given = {key: _value(hints[key], value, _join(where, key)) for key, value in values.items()}
-    for f in fields(kind):  # a section left out still has its own checks run on its defaults
-        if f.init and f.name not in given and is_dataclass(hints[f.name]):
-            given[f.name] = build(hints[f.name], {}, _join(where, f.name))
+        name = _join(where, f.name)
+        if f.name in values:
+            given[f.name] = _value(hints[f.name], values[f.name], name)
+        elif f.init and f.default is MISSING and f.default_factory is MISSING:
+            raise UserError(f"{name} is missing; set it in the config or as {name}=... after it")
     try:
         return kind(**given)
     except UserError:

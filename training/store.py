@@ -109,10 +109,14 @@ class CropStore:
         """``keep_open`` scans stay open between reads; decoded scans are kept in memory up to ``cache_gb``."""
         self.root = Path(root)
         if not (self.root / "store.json").is_file():
-            raise UserError(f"{root} is not a store of scans; make one with `python -m training.ingest FOLDER --out {root}`")
+            raise UserError(
+                f"{root} is not a store of scans; make one with `python -m training.ingest FOLDER --out {root}`"
+            )
         self.settings: dict = json.loads((self.root / "store.json").read_text())
         if self.settings.get("format") != FORMAT:
-            raise UserError(f"{root} was written in format {self.settings.get('format')}, not {FORMAT}; ingest the scans again")
+            raise UserError(
+                f"{root} was written in format {self.settings.get('format')}, not {FORMAT}; ingest the scans again"
+            )
         self.scans: tuple[ScanInfo, ...] = tuple(sorted(read_index(self.root), key=lambda scan: scan.scan_id))
         if not self.scans:
             raise UserError(f"the store {root} holds no scan; look at report.csv there for the reasons")
@@ -157,7 +161,7 @@ class CropStore:
         return tuple(int(s) for s in start)
 
     def read_block(self, scan_id: str, start: Shape, shape: Shape) -> np.ndarray:
-        """HU int16 of ``shape`` (z, y, x) from voxel ``start``; what lies outside the scan is air. Raises CorruptScan."""
+        """HU int16 of ``shape`` (z, y, x) from voxel ``start``; outside the scan is air. Raises CorruptScan."""
         size = self._by_id[scan_id].shape
         low = [max(0, s) for s in start]
         high = [min(n, s + m) for n, s, m in zip(size, start, shape, strict=True)]
@@ -237,7 +241,9 @@ def create_store(root: Path, settings: dict) -> None:
     if path.is_file():
         found = json.loads(path.read_text())
         if found != wanted:
-            raise UserError(f"{root} holds scans laid out as {found}, not {wanted}; use another --out, or the same options")
+            raise UserError(
+                f"{root} holds scans laid out as {found}, not {wanted}; use another --out, or the same options"
+            )
         return
     if root.exists() and any(root.iterdir()):
         raise UserError(f"{root} is not empty and not a store of scans; give a new folder")
@@ -270,6 +276,4 @@ def read_index(root: Path) -> list[ScanInfo]:
     if not path.is_file():
         return write_index(root)
     rows = json.loads(path.read_text())
-    return [
-        ScanInfo(row["scan_id"], tuple(row["shape"]), tuple(row["spacing_mm"]), row["body_cells"]) for row in rows
-    ]
+    return [ScanInfo(row["scan_id"], tuple(row["shape"]), tuple(row["spacing_mm"]), row["body_cells"]) for row in rows]

@@ -110,8 +110,10 @@ def _image_slices(files: list[Path], name: str) -> list[Slice]:
         dicom_files += 1
         modalities[text(header, "Modality") or "no modality"] += 1
         multiframe += number(header, "NumberOfFrames", 1) > 1
-        plane = plane_of(header)
-        if plane is not None and "LOCALIZER" not in text(header, "ImageType").upper():
+        if "LOCALIZER" in text(header, "ImageType").upper():
+            continue
+        plane = plane_of(path, header)
+        if plane is not None:
             slices.append(Slice(path, header, *plane))
     for path in stubs:  # an empty file among slices is a slice that was lost in copying, even at the end of the stack
         if any(path.suffix == s.path.suffix and path.parent == s.path.parent for s in slices):

@@ -41,6 +41,7 @@ HEADER_TAGS = [
     "WindowCenter",
 ]
 """All that choosing and placing a series needs; no name, no birth date."""
+PLANE_TAGS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOP class of a CT image (DICOM PS3.6)."""
 BARE_STARTS = (b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0")
@@ -114,18 +115,38 @@ def read_header(path: Path) -> Any | None:
     return header
 
 
-def plane_of(header: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """(position, axes) of one grey-valued frame, or None where the header has no (valid) image plane."""
-    try:
-        position = np.array(header.ImagePositionPatient, dtype=np.float64)
-        axes = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
-        spacing = np.array(header.PixelSpacing, dtype=np.float64)
-        single = number(header, "NumberOfFrames", 1) == 1 and number(header, "SamplesPerPixel", 1) == 1
-        sized = min(header.Rows, header.Columns) > 0 and spacing.shape == (2,) and spacing.min() > 0
-        valid = position.shape == (3,) and sized and single
-    except (AttributeError, TypeError, ValueError, OverflowError):
+def plane_of(path: Path, header: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """(position, axes) of one grey-valued frame; None where the header speaks of no such plane.
+
+    Raises UserError where a CT speaks of one, but in values that cannot be: it is a slice that would be missed.
+    """
+    if not all(text(header, key) for key in PLANE_TAGS):
+        if any(key in header for key in PLANE_TAGS) and text(header, "Modality") == "CT" and _unreadable(header):
+            raise UserError(f"{path.name} is damaged: its place in the patient cannot be read; copy it again")
         return None
-    return (position, axes) if valid and np.isfinite([*position, *axes.ravel(), *spacing]).all() else None
+    if number(header, "NumberOfFrames", 1) != 1 or number(header, "SamplesPerPixel", 1) != 1:
+        return None
+    try:
+        position = np.array(header.ImagePositionPatient, dtype=np.float64).reshape(3)
+        axes = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+        spacing = np.array(header.PixelSpacing, dtype=np.float64).reshape(2)
+        if min(int(header.Rows), int(header.Columns)) < 1 or not (spacing.min() > 0 and spacing.max() < np.inf):
+            raise ValueError("no size")
+        if not np.isfinite([*position, *axes.ravel()]).all():
+            raise ValueError("no place")
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{path.name} is damaged: its place in the patient cannot be read; copy it again") from None
+    return position, axes
+
+
+def _unreadable(header: Any) -> bool:
+    """Whether one of the plane's values is there but cannot be converted, in contrast to being left empty."""
+    for key in PLANE_TAGS:
+        try:
+            header.get(key)
+        except Exception:  # pydicom converts on access, and a broken value can raise anything
+            return True
+    return False
 
 
 def text(header: Any, key: str) -> str:

@@ -1,34 +1,28 @@
-"""NRRD and MetaImage (.mha, .mhd) through SimpleITK, once their headers have been held against the file's size.
+"""NRRD and MetaImage (.mha, .mhd): read here, written by SimpleITK.
 
-ITK keeps world coordinates in LPS mm and counts indices (x, y, z); so does the Source made here.
-Formats: https://teem.sourceforge.net/nrrd/format.html, https://itk.org/Wiki/ITK/MetaIO/Documentation.
+ITK's own readers are C code that trusts the header: a damaged one can overrun memory and take the
+process down, and a short compressed stream is filled up with zeros. So itk_headers parses and checks
+the header, and the data are unpacked here, within its bounds. World coordinates are LPS mm and
+indices count (x, y, z), as in ITK.
 """
 
 from __future__ import annotations
 
+import bz2
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
 from ..volume import CTVolume, LabelMap, Source
 from .checks import DEFLATE_RATIO, hounsfield, house_array, place, unpack, whole_labels
+from .itk_headers import Layout, kind_of, metaimage_layout, nrrd_layout, text_header
 from .labels import read_sidecar
 
-HEADER_LIMIT = 1 << 20
-"""A text header is looked for in this many first bytes; that of hundreds of Slicer segments is under 100 kB."""
-BYTES_OF = {"short": 2, "int": 4, "int16": 2, "int32": 4, "int64": 8, "float": 4, "double": 8}
-"""Bytes a voxel, by the C type in either format's name for it; those not listed are taken as 1, the least."""
+__all__ = ["kind_of", "read_ct", "read_labels", "write_itk"]
 
-
-def kind_of(head: bytes) -> str:
-    """ "nrrd", "metaimage" or "" for the first bytes of a file."""
-    if head.startswith(b"NRRD000"):
-        return "nrrd"
-    first = head[:4096].lstrip().split(b"\n", 1)[0]
-    keys = (b"ObjectType", b"NDims", b"Comment")
-    return "metaimage" if b"=" in first and first.startswith(keys) and b"DimSize" in head[:4096] else ""
+RATIO = {"raw": 1, "deflate": DEFLATE_RATIO, "bzip2": 50_000}
+"""The most bytes that one stored byte can hold; bzip2 packs constant data about 45,000 to 1."""
 
 
 def read_ct(path: Path, kind: str) -> CTVolume:
@@ -75,130 +69,62 @@ def write_itk(path: Path, stored: np.ndarray, source: Source, labels: LabelMap) 
 
 def _read(path: Path, kind: str) -> tuple[np.ndarray, Source, dict[str, str]]:
     """Stored values (x, y, z), the Source, and the header's fields with their keys in lower case."""
-    import SimpleITK as sitk
-
-    fields, after = _text_header(path, kind)
-    (_check_nrrd if kind == "nrrd" else _check_metaimage)(path, fields, after)
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NrrdImageIO" if kind == "nrrd" else "MetaImageIO")
-    reader.SetFileName(str(path))
+    fields, after = text_header(path, kind)
     try:
-        reader.ReadImageInformation()
-        _check_volume(path.name, reader)
-        image = reader.Execute()
-    except RuntimeError:  # ITK's messages run over many lines of its own source
-        raise UserError(f"{path.name} is truncated or damaged and cannot be read; copy or convert it again") from None
-    raw = sitk.GetArrayFromImage(image).T
-    _check_packed(path, fields, after, raw.nbytes)
-    while raw.ndim > 3:
-        raw = raw[..., 0]
-    spacing, dimension = np.array(image.GetSpacing()), image.GetDimension()
-    affine = np.eye(4)
-    affine[:3, :3] = (np.array(image.GetDirection()).reshape(dimension, dimension) * spacing)[:3, :3]
-    affine[:3, 3] = image.GetOrigin()[:3]
-    orientation = place(raw.shape, affine, path.name)[0]
-    return raw, Source(kind, path=path, file_shape=raw.shape, file_affine=affine, orientation=orientation), fields
+        layout = (nrrd_layout if kind == "nrrd" else metaimage_layout)(path, fields)
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError, OverflowError):
+        raise UserError(f"{path.name}: its header is truncated or damaged; copy or convert it again") from None
+    if min(layout.shape) < 1:
+        raise UserError(f"{path.name}: its header gives no valid size {layout.shape}; copy or convert it again")
+    if any(n > 1 for n in layout.shape[3:]):
+        raise UserError(f"{path.name} is {len(layout.shape)}D {layout.shape}: one volume is needed; save one by itself")
+    shape = layout.shape[:3]
+    orientation = place(shape, layout.affine, path.name)[0]
+    raw = _values(path, layout, after).reshape(shape, order="F")
+    return raw, Source(kind, path=path, file_shape=shape, file_affine=layout.affine, orientation=orientation), fields
 
 
-def _check_volume(name: str, reader: Any) -> None:
-    """Raise UserError unless ITK found one grey-valued volume."""
-    shape = tuple(reader.GetSize())
-    if reader.GetNumberOfComponents() != 1:
+def _values(path: Path, layout: Layout, after: int) -> np.ndarray:
+    """The stored values as a flat array in native bytes; its claim is held against the file's size first."""
+    file, start = (path, after) if layout.data is None else (layout.data, 0)
+    if layout.data is not None and file.name not in {p.name for p in path.parent.iterdir() if p.is_file()}:
+        raise UserError(f"{path.name} needs its data file {file.name!r} beside it; copy both")
+    needed = layout.dtype.itemsize * int(np.prod(layout.shape, dtype=object))
+    skip = max(layout.skip, 0)
+    stored = file.stat().st_size - start
+    if needed + skip > stored * RATIO[layout.encoding]:
         raise UserError(
-            f"{name} has {reader.GetNumberOfComponents()} values a voxel (colour, vectors or layers), not one; "
-            "save one of them by itself"
+            f"{path.name} is truncated: {layout.shape} needs {needed:,} bytes, more than there are; copy it again"
         )
-    if len(shape) < 3:
-        raise UserError(f"{name} is a {len(shape)}D image, not a volume; choose the whole scan")
-    if any(n > 1 for n in shape[3:]):
-        raise UserError(f"{name} is {len(shape)}D {shape}: one volume in time is needed; save one of them by itself")
+    if layout.encoding == "raw":
+        start = start + stored - needed if layout.skip == -1 else start + skip
+        if layout.skip != -1 and stored - skip >= needed + max(1, needed // layout.shape[-1]):
+            raise UserError(f"{path.name} holds more data than its header {layout.shape} says; convert it again")
+        values = np.fromfile(file, layout.dtype, needed // layout.dtype.itemsize, offset=start)
+    else:
+        data = _unpacked(file.read_bytes()[start:], layout.encoding, path.name, needed + skip)
+        values = np.frombuffer(data, layout.dtype, offset=skip)
+    return values.astype(layout.dtype.newbyteorder("="), copy=False)
 
 
-def _text_header(path: Path, kind: str) -> tuple[dict[str, str], int]:
-    """The header's fields (keys in lower case) and the byte at which data attached to it begin."""
-    with open(path, "rb") as file:
-        head = file.read(HEADER_LIMIT)
-    fields: dict[str, str] = {}
-    position = 0
-    while position < len(head):
-        end = head.find(b"\n", position)
-        end = len(head) if end < 0 else end
-        line = head[position:end].decode("utf-8", "replace").strip("\r\0")
-        position = end + 1
-        if kind == "nrrd" and not line.strip():
-            break
-        if kind == "nrrd":
-            key, found, value = line.partition(":=") if ":=" in line else line.partition(":")
-        else:
-            key, found, value = line.partition("=")
-        if found and not line.startswith("#"):
-            fields[key.strip().lower()] = value.strip()
-        if kind == "metaimage" and key.strip() == "ElementDataFile":
-            break
-    return fields, position
-
-
-def _check_nrrd(path: Path, fields: dict[str, str], after: int) -> None:
-    """Raise UserError for a NRRD without voxel sizes, or with more voxels than its file can hold."""
-    if not fields.keys() & {"space directions", "spacings"}:
-        raise UserError(f"{path.name} does not say how large its voxels are (no space directions); convert it again")
-    data = fields.get("data file", fields.get("datafile"))
-    packed = fields.get("encoding", "raw").lower() not in ("raw", "ascii", "text", "txt", "hex")
-    _check_size(path, fields.get("sizes", ""), fields.get("type", ""), data, after, packed)
-
-
-def _check_metaimage(path: Path, fields: dict[str, str], after: int) -> None:
-    """Raise UserError for a MetaImage without voxel sizes, or with more voxels than its file can hold."""
-    if not fields.keys() & {"elementspacing", "elementsize"}:
-        raise UserError(f"{path.name} does not say how large its voxels are (no ElementSpacing); convert it again")
-    name = fields.get("elementdatafile", "")
-    data = None if name.upper() == "LOCAL" else name
-    packed = fields.get("compresseddata", "false").lower() == "true"
-    _check_size(path, fields.get("dimsize", ""), fields.get("elementtype", ""), data, after, packed)
-    claimed = fields.get("compresseddatasize", "")
-    if packed and data is None and claimed.isdigit() and path.stat().st_size < after + int(claimed):
-        raise UserError(f"{path.name} is truncated: its compressed data end early; copy it again")
-
-
-def _check_size(path: Path, sizes: str, dtype: str, data: str | None, after: int, packed: bool) -> None:
-    """Hold the header's claim against the bytes there are, before anything is allocated for it."""
-    try:
-        shape = tuple(int(n) for n in sizes.split())
-    except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise UserError(f"{path.name}: its header gives no valid size; copy or convert it again")
-    if data is not None and (data.upper().startswith("LIST") or "%" in data):
-        raise UserError(f"{path.name} keeps its slices in many files, which is not read; convert it to one .nrrd")
-    file = path if data is None else path.parent / data
-    if data is not None and not file.is_file():
-        raise UserError(f"{path.name} needs its data file {data!r} beside it; copy both")
-    word = dtype.lower().removeprefix("met_").split(" ")[-1].removesuffix("_t").lstrip("u")
-    each = BYTES_OF.get(word, 1)
-    held = file.stat().st_size - (after if data is None else 0)
-    needed = each * int(np.prod(shape, dtype=object))
-    if needed > held * (DEFLATE_RATIO if packed else 1):
-        raise UserError(
-            f"{path.name} is truncated: its header {shape} needs {needed:,} bytes, more than it has; copy it again"
-        )
-
-
-def _check_packed(path: Path, fields: dict[str, str], after: int, needed: int) -> None:
-    """Raise UserError unless deflated data hold ``needed`` bytes: ITK itself fills what is missing with zeros."""
-    deflated = (
-        fields.get("encoding", "").lower() in ("gzip", "gz") or fields.get("compresseddata", "").lower() == "true"
-    )
-    if not deflated or fields.keys() & {"byte skip", "line skip", "byteskip", "lineskip", "headersize"}:
-        return
-    name = fields.get("data file", fields.get("datafile", fields.get("elementdatafile", "LOCAL")))
-    content = path.read_bytes()[after:] if name.upper() == "LOCAL" else (path.parent / name).read_bytes()
-    held = 0
-    for part in unpack(content, path.name, 1 << 22):
-        held += len(part)
-        if held > needed:
-            break
-    if held != needed:
-        raise UserError(f"{path.name} does not hold what its header says ({needed:,} bytes); copy or convert it again")
+def _unpacked(packed: bytes, encoding: str, name: str, needed: int) -> bytes:
+    """Exactly ``needed`` bytes out of a packed stream, or a UserError; never holds more than that."""
+    if encoding == "bzip2":
+        try:
+            parts = [bz2.BZ2Decompressor().decompress(packed, needed + 1)]
+        except OSError:
+            raise UserError(f"{name} is damaged: its compressed data cannot be unpacked; copy it again") from None
+    else:
+        parts = []
+        for part in unpack(packed, name, needed + 1):
+            parts.append(part)
+            if sum(map(len, parts)) > needed:
+                break
+    if sum(map(len, parts)) != needed:
+        raise UserError(f"{name} does not hold what its header says ({needed:,} bytes); copy or convert it again")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _as_slicer_segments(labels: LabelMap) -> dict[str, str]:

@@ -66,25 +66,32 @@ def statistics(features: FeatureMap, hu_features: str | None) -> Standard:
     return held[hu_features]
 
 
-def _measure(features: FeatureMap, hu_features: str | None) -> Standard:
+def body_tokens(features: FeatureMap, most: int) -> np.ndarray:
+    """Flat indices of at most ``most`` valid tokens inside the patient, spread over the scan, always the same ones."""
     flat = np.flatnonzero(features.valid)
     index = np.column_stack(np.unravel_index(flat, features.geometry.shape))
-    points = features.geometry.to_world(index)
-    voxel = np.rint(features.hu_geometry.to_index(points)).astype(int).clip(0, np.array(features.hu.shape) - 1)
-    body = features.hu[tuple(voxel.T)] > BODY_HU
-    if body.any():
-        flat, points = flat[body], points[body]
-    stride = max(1, len(flat) // _STATISTICS_TOKENS)
-    # A stride prime to the grid's own sides would be ideal; a fixed shuffle is simpler and as even.
-    order = np.sort(np.random.default_rng(0).permutation(len(flat))[: -(-len(flat) // stride)])
-    columns = [features.tokens.reshape(-1, features.dim)[flat[order]].astype(np.float32)]
+    voxel = np.rint(features.hu_geometry.to_index(features.geometry.to_world(index))).astype(int)
+    body = features.hu[tuple(voxel.clip(0, np.array(features.hu.shape) - 1).T)] > BODY_HU
+    flat = flat[body] if body.any() else flat
+    # Drawn at random: a stride would fall into step with the grid's own sides.
+    return flat if len(flat) <= most else np.sort(np.random.default_rng(0).choice(flat, most, replace=False))
+
+
+def columns_of(features: FeatureMap, flat: np.ndarray, hu_features: str | None) -> np.ndarray:
+    """Raw columns (N, D) float32 of the tokens with these flat indices; rows with a value that is no number go."""
+    columns = [_rows(features.tokens)[flat].astype(np.float32)]
     if hu_features == "token":
         grid = _grid_channels(features)
-        columns.append(grid.reshape(-1, grid.shape[-1])[flat[order]])
+        columns.append(_rows(grid)[flat])
     elif hu_features == "voxel":
-        columns.append(voxel_channels(features, points[order]))
+        index = np.column_stack(np.unravel_index(flat, features.geometry.shape))
+        columns.append(voxel_channels(features, features.geometry.to_world(index)))
     x = np.concatenate(columns, axis=1)
-    x = x[np.isfinite(x).all(axis=1)]
+    return x[np.isfinite(x).all(axis=1)]
+
+
+def _measure(features: FeatureMap, hu_features: str | None) -> Standard:
+    x = columns_of(features, body_tokens(features, _STATISTICS_TOKENS), hu_features)
     if len(x) == 0:
         return Standard(np.zeros(x.shape[1]), np.ones(x.shape[1]))
     return Standard(x.mean(axis=0, dtype=np.float64), np.maximum(x.std(axis=0, dtype=np.float64), 1e-3))
@@ -110,17 +117,9 @@ def score_fields(
     return fields
 
 
-def token_scores(
-    features: FeatureMap, hu_features: str | None, weights: np.ndarray, constants: np.ndarray, index: np.ndarray
-) -> np.ndarray:
-    """Scores (N, K) of the tokens with flat ``index``."""
-    grids = [features.tokens] + ([_grid_channels(features)] if hu_features == "token" else [])
-    return _scores([grid.reshape(-1, grid.shape[-1])[index] for grid in grids], weights, constants)
-
-
 def _scores(grids: list[np.ndarray], weights: np.ndarray, constants: np.ndarray) -> np.ndarray:
     shape = grids[0].shape[:-1]
-    flat = [np.ascontiguousarray(grid).reshape(-1, grid.shape[-1]) for grid in grids]
+    flat = [_rows(grid) for grid in grids]
     out = np.empty((len(flat[0]), weights.shape[1]), np.float32)
     weights = weights.astype(np.float32)
     for start in range(0, len(out), _SCORE_BLOCK):
@@ -140,12 +139,17 @@ def _grid_channels(features: FeatureMap) -> np.ndarray:
 
 
 def _weighted(grid: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    rows = grid.reshape(-1, grid.shape[-1])
+    rows = _rows(grid)
     total = np.zeros((len(corners), grid.shape[-1]), np.float32)
     for corner in range(8):
         part = rows[corners[:, corner]].astype(np.float32)
         total += np.where(weights[:, corner, None] > 0, part * weights[:, corner, None], 0)
     return total
+
+
+def _rows(grid: np.ndarray) -> np.ndarray:
+    """(Z, Y, X, C) -> (Z * Y * X, C), also for tokens without channels, as a map of HU alone has them."""
+    return grid.reshape(int(np.prod(grid.shape[:-1])), grid.shape[-1])
 
 
 def _span(rows: np.ndarray) -> slice:

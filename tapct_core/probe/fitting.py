@@ -103,18 +103,32 @@ def _learn(
         from .heads import fit_logistic
 
         if old is not None:
-            weights[:, place], constants[place] = probe.weights, probe.constants
+            weights[:, place], constants[place] = probe.weights, probe.constants - old.shift
         weights, constants = fit_logistic(x, index, groups, weights, constants)
-    if background and probe.recipe.prior:
-        constants = constants + probe.recipe.prior * log_frequencies(pairs, classes)
+    shift = _frequency_shift(probe, pairs, classes, background, scale if probe.recipe.head == "ridge" else 1.0)
+    constants = constants + shift
     return replace(
         probe,
         classes=classes,
         weights=weights.astype(np.float32),
         constants=constants.astype(np.float32),
         facts={**probe.facts, "samples": len(x), "penalty": penalty, "scale": scale},
-        memory=Memory(x, index, groups, moments, penalty, scale),
+        memory=Memory(x, index, groups, moments, penalty, scale, shift),
     )
+
+
+def _frequency_shift(
+    probe: LinearProbe, pairs: Pairs, classes: tuple[int, ...], background: bool, scale: float
+) -> np.ndarray:
+    """What frequencies add to the constants (K,): measured on masks, kept when strokes are added, 0 for strokes alone.
+
+    In units of the scores: where these were scaled down for being unreliable, frequencies must not drown them.
+    """
+    if probe.memory is not None:
+        shift = np.full(len(classes), probe.memory.shift.mean())
+        shift[np.searchsorted(classes, probe.classes)] = probe.memory.shift
+        return shift
+    return probe.recipe.prior * scale * log_frequencies(pairs, classes) if background else np.zeros(len(classes))
 
 
 def _read(probe: LinearProbe, features: FeatureMap, labels: LabelMap, background: bool, cap: int) -> tuple:

@@ -18,6 +18,8 @@ from .sampling import BACKGROUND_NAME
 
 HEADS = ("ridge", "logistic", "conv")
 STANDARDS = ("scan", "fit")
+PRIOR = 0.25
+"""Chosen on dev patients by mean Dice: equal classes overrate small ones, true frequencies lose them."""
 
 Pairs = Sequence[tuple[FeatureMap, LabelMap]]
 
@@ -29,13 +31,14 @@ class Recipe:
     ``head``        "ridge" (closed form, live), "logistic" (LBFGS) or "conv" (gradient, Dice + cross-entropy).
     ``hu_features`` None, "token" (mean and deviation of HU a token) or "voxel" (multi-scale filters a voxel).
     ``standardise`` "scan": each scan by its own statistics; "fit": all by those of the first scans fitted on.
-    ``prior``       0: classes are equally likely; 1: as frequent as in the masks; between: a compromise.
+    ``prior``       for full masks, 0: classes are equally likely; 1: as frequent as in the masks; between: a
+                    compromise. Strokes say nothing about frequency.
     """
 
     head: str = "ridge"
     hu_features: str | None = None
     standardise: str = "scan"
-    prior: float = 0.0
+    prior: float = PRIOR
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,6 +61,7 @@ class Memory:
     moments: Moments
     penalty: float
     scale: float
+    shift: np.ndarray  # (K,) what the classes' frequencies add to the constants
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +93,7 @@ class LinearProbe:
         hu_features: str | None = None,
         standardise: str = "scan",
         zero: str = "auto",
-        prior: float = 0.0,
+        prior: float = PRIOR,
         cap: int | None = None,
         seed: int = 0,
         progress: Progress | None = None,
@@ -116,6 +120,16 @@ class LinearProbe:
         from .fitting import extend_probe
 
         return extend_probe(self, pairs, zero, cap)
+
+    def adapted(self, features: FeatureMap) -> LinearProbe:
+        """This probe with the class frequencies of another scan, estimated from it without labels (Saerens 2002).
+
+        Helps where a class is rarer or commoner than in the scans fitted on, and where HU differ; it cannot bring back
+        a class that the probe never ranks first.
+        """
+        from .phase import adapted
+
+        return adapted(self, features)
 
     @property
     def background(self) -> int:

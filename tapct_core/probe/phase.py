@@ -1,4 +1,4 @@
-"""Copies of a labelled scan with other HU: what a probe must see to work in another contrast phase.
+"""Help for probes in another contrast phase: copies of a labelled scan with other HU, and adaptation without labels.
 
 A probe learns the HU of its labels' one phase; the spleen has about 35-50 HU unenhanced and 100-160 HU portal venous.
 Copies keep the anatomy and redraw the enhancement of each label, that of the unlabelled soft tissue as a slowly varying
@@ -7,10 +7,18 @@ field, and the scanner's calibration. They must be embedded like the scan itself
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from ..features import FeatureMap
 from ..volume import CTVolume, LabelMap
-from .upsample import axis_weights
+from .channels import body_tokens, columns_of
+from .upsample import axis_weights, softmax
+
+if TYPE_CHECKING:
+    from .linear import LinearProbe
 
 SOFT_HU = (-20.0, 250.0)
 """Labels with a mean in this range take up contrast; fat, lung, air and cortical bone do not."""
@@ -20,6 +28,7 @@ REST_MM = 40.0
 CALIBRATION = (0.97, 1.03, 8.0)
 """Smallest and largest slope, and largest offset in HU."""
 _EDGE_MM = 1.0
+_ADAPT_TOKENS, _ADAPT_STEPS, _LEAST_SHARE = 5_000, 30, 1e-2
 
 
 def phase_copies(volume: CTVolume, labels: LabelMap, count: int, seed: int = 0) -> list[CTVolume]:
@@ -32,6 +41,23 @@ def shifted_phase(volume: CTVolume, labels: LabelMap, offsets_hu: dict[int, floa
     """``volume`` with given HU added to given labels, soft at their borders: a synthetic change of phase."""
     mask = _on_grid(labels, volume)
     return _with_offset(volume, _offset_map(volume, mask, offsets_hu))
+
+
+def adapted(probe: LinearProbe, features: FeatureMap) -> LinearProbe:
+    """See :meth:`LinearProbe.adapted`: expectation-maximisation of the class frequencies on the scan's own tokens.
+
+    Saerens, Latinne and Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities",
+    Neural Computation 14:21 (2002). Air, which is left out of the tokens, would only swell the background.
+    """
+    from .fitting import standard_of
+
+    x = columns_of(features, body_tokens(features, _ADAPT_TOKENS), probe.recipe.hu_features)
+    scores = (standard_of(probe, features).apply(x) @ probe.weights + probe.constants).T  # (K, N)
+    shift = np.zeros(len(scores), np.float32)
+    for _ in range(_ADAPT_STEPS):
+        share = softmax(scores + shift[:, None]).mean(axis=1)
+        shift = np.log(np.maximum(len(scores) * share, _LEAST_SHARE)).astype(np.float32)
+    return replace(probe, constants=probe.constants + shift, memory=None, facts={**probe.facts, "adapted": True})
 
 
 def _copy(volume: CTVolume, mask: np.ndarray, rng: np.random.Generator) -> CTVolume:

@@ -367,6 +367,18 @@ def test_encode_takes_hu_and_only_hu():
         encoder.encode(hu.float())
 
 
+def test_a_copy_for_another_device_leaves_the_first_alone():
+    encoder = untrained_encoder(CONFIG, SPEC)
+    assert encoder.to("cpu") is encoder
+    copy = encoders._copied(encoder.vit, torch.device("cpu"))
+    hu = SPEC.normalise(voxels(encoder))[:, None]
+    before = encoder.vit(hu).patches
+    assert torch.equal(copy(hu).patches, before)
+    copy.norm.bias += 1
+    assert torch.equal(encoder.vit(hu).patches, before)
+    assert not copy.training and not any(parameter.requires_grad for parameter in copy.parameters())
+
+
 def test_presets_say_what_is_known():
     assert set(PRESETS) == {f"tap-ct-{size}-{kind}" for size in "sb" for kind in ("2d", "2-5d", "3d")}
     for name, preset in PRESETS.items():

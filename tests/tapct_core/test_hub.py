@@ -1,4 +1,4 @@
-"""Fetching from a hub that is really there: a small one, spoken to over HTTP, with the real client in its own process."""
+"""Fetching from a hub that is really there, a small one: the real client in its own process speaks HTTP to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tapct_core.encoders import save_encoder
 from tapct_core.preprocessing import InputSpec
 from tapct_core.vit import VisionTransformer3D, ViTConfig
 
-REPO = "fomofo/tap-ct-s-3d"
+NAME = "tap-ct-s-3d"
+REPO = f"fomofo/{NAME}"
 OLD, NEW = "a" * 40, "b" * 40
 
 
@@ -93,38 +94,47 @@ def release(tmp_path):
     return folder
 
 
-def load(tmp_path, url: str, name: str = "tap-ct-s-3d", offline: bool | None = None, **environment) -> tuple[str, str]:
-    """Loads in a process of its own, as the client reads its settings once; gives origin or error, and stderr."""
+LOAD = """
+from tapct_core.encoders import load_encoder
+def get(name, offline): return load_encoder(name, device="cpu", offline=offline).origin
+"""
+FETCH = """
+from tapct_core.hub import fetch
+def get(name, offline): return "@".join(("fomofo/" + name, fetch("fomofo/" + name, offline=offline).revision))
+"""
+
+
+def run(way: str, tmp_path, url: str, *calls: tuple[str, bool | None], **environment: str) -> tuple[list[str], str]:
+    """Gets each (name, offline) in one process of its own, as the client reads its settings once.
+
+    Gives a line for each, the origin or what was refused, and what went to stderr.
+    """
     code = (
-        "from tapct_core.encoders import load_encoder\n"
-        "from tapct_core.errors import UserError\n"
-        f"try: e = load_encoder({name!r}, device='cpu', offline={offline!r}); print(e.origin)\n"
-        "except UserError as error: print('refused:', error)\n"
+        f"{way}\nfrom tapct_core.errors import UserError\n"
+        f"for name, offline in {calls!r}:\n"
+        "    try: print(get(name, offline))\n"
+        "    except UserError as error: print('refused:', error)\n"
     )
-    settings = {
-        "HF_ENDPOINT": url,
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    environment = {**os.environ, **settings, **environment}
+    settings = {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment = {**os.environ, **settings, "OMP_NUM_THREADS": "1", **environment}
     environment.pop("HF_HUB_CACHE", None)
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    return result.stdout.strip(), result.stderr
+    answers = result.stdout.splitlines()
+    assert len(answers) == len(calls)  # one line each
+    return answers, result.stderr
 
 
 def test_two_files_are_fetched_once_and_kept_at_their_revision(tmp_path, hub, release):
     hub.publish(REPO, OLD, release)
-    origin, said = load(tmp_path, hub.url)
+    (origin,), said = run(LOAD, tmp_path, hub.url, (NAME, None))
     assert origin == f"{REPO}@{OLD}"
     assert "CC BY-NC 4.0" in said and "non-commercial" in said
     assert {path.rsplit("/", 1)[1] for path in hub.asked if "/resolve/" in path} == {"config.json", "model.safetensors"}
     # The hub moves on; what was fetched is used, and nobody is asked.
     hub.publish(REPO, NEW, release)
     hub.asked.clear()
-    assert load(tmp_path, hub.url)[0] == f"{REPO}@{OLD}"
-    assert load(tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")[0] == f"{REPO}@{OLD}"
+    assert run(FETCH, tmp_path, hub.url, (NAME, None), (NAME, True))[0] == [f"{REPO}@{OLD}"] * 2
     assert not hub.asked
 
 
@@ -132,35 +142,31 @@ def test_a_pin_that_the_hub_does_not_know_gives_way_to_its_newest(tmp_path, hub,
     """The one public pin of the family names no model: B-3D may not have it."""
     repo = "fomofo/tap-ct-b-3d"
     hub.publish(repo, NEW, release)
-    origin, said = load(tmp_path, hub.url, "tap-ct-b-3d")
+    (answer,), said = run(LOAD, tmp_path, hub.url, ("tap-ct-b-3d", None))
     assert "has no revision 7694ac256370" in said
-    assert "is not tap-ct-b-3d: its width is 384" in origin  # fetched, and found to be another model
+    assert "is not tap-ct-b-3d: its width is 384" in answer  # fetched, and found to be another model
     pinned = "7694ac2563707791f8fbb098695ec6571cfdbf4a"
     hub.publish(repo, pinned, release)
     hub.head[repo] = NEW
     hub.asked.clear()
-    load(tmp_path / "elsewhere", hub.url, repo)
+    run(LOAD, tmp_path / "elsewhere", hub.url, (repo, None))
     assert any(pinned in path for path in hub.asked) and not any(NEW in path for path in hub.asked)
 
 
-def test_without_a_network_the_manual_way_is_told(tmp_path, hub, release):
-    for url, offline, environment in (
-        ("http://127.0.0.1:9", None, {}),
-        (hub.url, None, {"HF_HUB_OFFLINE": "1"}),
-        (hub.url, True, {}),
-    ):
-        answer, _ = load(tmp_path, url, offline=offline, **environment)
+def test_without_a_network_the_manual_way_is_told(tmp_path, hub):
+    answers = run(FETCH, tmp_path, "http://127.0.0.1:9", (NAME, None))[0]
+    answers += run(FETCH, tmp_path, hub.url, (NAME, True), (NAME, None), HF_HUB_OFFLINE="1")[0]
+    for answer in answers:
         for words in ("refused:", "config.json and model.safetensors", f"huggingface.co/{REPO}", "--encoder FOLDER"):
             assert words in answer
-        assert "\n" not in answer
     assert not hub.asked
 
 
 def test_a_missing_repository_and_a_broken_download_are_told(tmp_path, hub, release):
-    assert "was not found on the hub" in load(tmp_path, hub.url)[0]
     hub.publish(REPO, OLD, release)
     hub.cut = True
-    answer, _ = load(tmp_path, hub.url)
-    assert answer.startswith("refused:") and "could not be fetched" in answer
+    missing, broken = run(FETCH, tmp_path, hub.url, ("tap-ct-s-2d", None), (NAME, None))[0]
+    assert "was not found on the hub" in missing
+    assert broken.startswith("refused:") and "could not be fetched" in broken
     hub.cut = False
-    assert load(tmp_path, hub.url)[0] == f"{REPO}@{OLD}"
+    assert run(FETCH, tmp_path, hub.url, (NAME, None))[0] == [f"{REPO}@{OLD}"]

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = """
 seed: 3
 data: {root: store, block: [8, 32, 32], threads: 2, prefetch: 1}
-model: {patch_size: [4, 8, 8], img_size: [8, 24, 24], embed_dim: 32, depth: 2, num_heads: 2, drop_path: 0.2, layer_scale_init: 0.1}
+model:
+  {patch_size: [4, 8, 8], img_size: [8, 24, 24], embed_dim: 32, depth: 2, num_heads: 2, drop_path: 0.2,
+   layer_scale_init: 0.1}
 views: {global_size: [8, 24, 24], local_size: [8, 16, 16], n_local: 2, flip: [0.0, 0.5, 0.5]}
 heads: {prototypes: 64, hidden: 32, bottleneck: 16, layers: 2}
 loss: {koleo_group: 2}
@@ -51,7 +53,9 @@ def tiny(tmp_path_factory) -> Path:
 def launch():
     """Run ``python -m training.pretrain WORDS`` on some ranks, as a person would; returns the finished process."""
 
-    def run(ranks: int, *words: object, module: str = "training.pretrain", check: bool = True) -> subprocess.CompletedProcess:
+    def run(
+        ranks: int, *words: object, module: str = "training.pretrain", check: bool = True
+    ) -> subprocess.CompletedProcess:
         start = [sys.executable] if ranks == 1 else [
             sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", "0",
             "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0",

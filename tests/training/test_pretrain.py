@@ -29,7 +29,11 @@ def numbers(run: Path) -> list[dict]:
 def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
     """All tensors of a checkpoint but the random state."""
     path = checkpoint_path(run / "checkpoints", step)
-    return {f"{part}.{k}": v for part in ("student", "teacher", "losses", "optimiser") for k, v in load_tensors(path, part).items()}
+    return {
+        f"{part}.{k}": v
+        for part in ("student", "teacher", "losses", "optimiser")
+        for k, v in load_tensors(path, part).items()
+    }
 
 
 def assert_same_run(a: Path, b: Path, step: int) -> None:
@@ -109,9 +113,20 @@ def assert_same_course(a: Path, b: Path) -> None:
 
 
 def test_two_ranks_resume_bit_for_bit_and_hand_over_to_one(store, tiny, tmp_path, launch):
-    still = ["model.drop_path=0.0", "schedule.steps=4", "schedule.teacher_temperature_steps=2"]  # no drop path: its draws depend on how the batch is cut
+    still = [
+        "model.drop_path=0.0",
+        "schedule.steps=4",
+        "schedule.teacher_temperature_steps=2",
+    ]  # no drop path: its draws depend on how the batch is cut
     (tmp_path / "several.py").write_text(SEVERAL_RUNS)
-    runs = [("whole",), ("parts", "run.stop_after=10"), ("parts",), ("fewer", "run.stop_after=10"), ("still", *still), ("broken", "run.stop_after=3")]
+    runs = [
+        ("whole",),
+        ("parts", "run.stop_after=10"),
+        ("parts",),
+        ("fewer", "run.stop_after=10"),
+        ("still", *still),
+        ("broken", "run.stop_after=3"),
+    ]
     lines = [" ".join(words(store, tmp_path / run[0], "batch.per_rank=2", *run[1:])) for run in runs]
     (tmp_path / "runs.txt").write_text("\n".join(lines))
     launch(2, tiny, tmp_path / "runs.txt", module=str(tmp_path / "several.py"))
@@ -133,7 +148,9 @@ def test_two_ranks_resume_bit_for_bit_and_hand_over_to_one(store, tiny, tmp_path
     assert len(record["ranks"][1]["crops"]) == 2 and not record["ranks"][1]["finite"]
     left = weights(tmp_path / "broken", 3)
     assert all(torch.isfinite(value).all() for value in left.values() if value.is_floating_point())
-    assert {int(value) for name, value in left.items() if name.endswith(".step")} == {2}, "two of three steps were taken"
+    assert {int(value) for name, value in left.items() if name.endswith(".step")} == {2}, (
+        "two of three steps were taken"
+    )
 
 
 def test_accumulated_halves_are_the_whole_batch(store, tiny, whole, tmp_path):

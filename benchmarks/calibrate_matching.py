@@ -1,0 +1,206 @@
+"""Fits the two probabilities of tapct_core/confidence.py on synthetic follow-ups of training and dev patients.
+
+    python -m benchmarks.calibrate_matching --data ../shared/data --encoder none
+
+Cases that go wrong must be among those learned from: besides STANDARD and HARD follow-ups there are extreme
+ones, lesions that have left the field of view, random places without a lesion, and another patient's scan.
+Every patient's figures come from regressions that have not seen that patient. Writes the calibration into the
+package and the reliability curves to docs/results/matching_confidence.md and .png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.common import markdown_table, write_page
+from tapct_core import confidence, load_ct, load_encoder
+from tapct_core.atomic import atomic_path
+from tapct_core.embedding import embed
+from tapct_core.features import FeatureMap
+from tapct_core.matching import match_points, prepare_pair
+from tapct_core.prior import body_points
+from tapct_core.synthetic import HARD, STANDARD, make_follow_up
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENTS = (
+    "ct/crlm_ct_1004", "ct/crlm_ct_1006", "ct/lidc_0314", "ct/ts_aorta_cta", "ct/cip_chest_64", "ct/pyradiomics_lung1",
+    "ct/pyradiomics_lung2", "ct_limbs/sts_003", "ct_limbs/sts_024",
+)  # fmt: skip
+EXTREME = replace(HARD, deformation_mm=(25.0, 30.0), noise_hu=(60.0, 90.0), keep_z=(0.4, 0.6))
+SPECS = {"STANDARD": STANDARD, "HARD": HARD, "EXTREME": EXTREME}
+RIGHT_MM = 10.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--encoder", default="none")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--first-seed", type=int, default=1000)
+    parser.add_argument("--rows", type=Path, help="keep the raw cases here as JSON, or fit from it if it exists")
+    args = parser.parse_args()
+    encoder = None if args.encoder == "none" else load_encoder(args.encoder)
+    if args.rows and args.rows.is_file():
+        rows = json.loads(args.rows.read_text())
+    else:
+        rows = collect(args.data, encoder, range(args.first_seed, args.first_seed + args.seeds))
+        if args.rows:
+            args.rows.write_text(json.dumps(rows))
+    fit(rows, "hu" if encoder is None else "tokens+hu")
+
+
+def collect(data: Path, encoder, seeds: range) -> list[dict]:
+    """Every place that matching proposed, with its signs and whether it is right."""
+    rows: list[dict] = []
+    others: list[FeatureMap] = []
+    for name in PATIENTS:
+        volume = load_ct(data / f"{name}_ct.nii.gz")
+        for kind, spec in SPECS.items():
+            for seed in seeds:
+                pair = make_follow_up(volume, spec, seed)
+                before, after = embed(pair.baseline, encoder), embed(pair.follow_up, encoder)
+                rng = np.random.default_rng(seed)
+                shown = [lesion for lesion in pair.lesions if lesion.baseline_radius_mm]
+                anywhere = body_points(prepare_pair(before, after).a, 10, rng)
+                points = np.concatenate([np.array([lesion.baseline_lps_mm for lesion in shown]), anywhere])
+                truth = pair.motion.to_follow_up(points)
+                fates = [lesion.fate for lesion in shown] + [""] * len(anywhere)
+                rows += _rows(before, after, points, truth, fates, name, kind)
+                if kind == "STANDARD" and seed == seeds[0]:
+                    if others:  # the scan of another patient: nothing there is right
+                        far = np.full((len(points), 3), np.inf)
+                        rows += _rows(before, others[-1], points, far, [""] * len(points), name, "other patient")
+                    others.append(after)
+                print(name, kind, seed, len(rows), flush=True)
+    return rows
+
+
+def _rows(before, after, points, truth, fates, name, kind) -> list[dict]:
+    inside = after.hu_geometry.contains(np.nan_to_num(truth, posinf=1e6))
+    rows = []
+    for found, place, fate, seen in zip(match_points(before, after, points), truth, fates, inside, strict=True):
+        for match, signs in zip(found.matches, found.signs, strict=True):
+            error = float(np.linalg.norm(np.array(match.point_lps_mm) - place))
+            rows.append(
+                {"patient": name, "kind": kind, "fate": fate, "seen": bool(seen), "in_view": found.in_view,
+                 "rank": match.rank, "right": bool(error <= RIGHT_MM and seen), "signs": signs}
+            )  # fmt: skip
+    return rows
+
+
+def fit(rows: list[dict], evidence: str) -> None:
+    """Regressions on all patients into the package; figures from those that left the patient out."""
+    place = rows
+    presence = [r for r in rows if r["rank"] == 1 and r["fate"] and r["right"]]
+    tables = {
+        "place": _regression(place, confidence.PLACE_SIGNS, [r["right"] for r in place]),
+        "presence": _regression(presence, confidence.PRESENCE_SIGNS, [r["fate"] != "vanished" for r in presence]),
+    }
+    first = [r for r in place if r["rank"] == 1]
+    held_place = _held_out(place, first, confidence.PLACE_SIGNS, lambda r: r["right"])
+    held_presence = _held_out(presence, presence, confidence.PRESENCE_SIGNS, lambda r: r["fate"] != "vanished")
+    path = confidence._FILE
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.parent.mkdir(exist_ok=True)
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(known | {evidence: tables}, indent=1) + "\n", encoding="utf-8")
+    right = np.array([r["right"] for r in first])
+    there = np.array([r["fate"] != "vanished" for r in presence])
+    lesions = [r for r in first if r["fate"]]
+    gone = np.array([not r["seen"] for r in lesions])
+    said = np.array([not r["in_view"] for r in lesions])
+    called = held_presence < confidence.ABSENT_BELOW
+    table = [
+        ["place right within 10 mm", len(first), float(right.mean()), *_figures(right, held_place)],
+        ["lesion still present", len(presence), float(there.mean()), *_figures(there, held_presence)],
+    ]
+    calls = [
+        ["vanished lesions called not found", int((~there).sum()), float(called[~there].mean())],
+        ["present lesions called not found (false)", int(there.sum()), float(called[there].mean())],
+        ["lesions out of view called so", int(gone.sum()), float(said[gone].mean())],
+        ["lesions in view called out of view (false)", int((~gone).sum()), float(said[~gone].mean())],
+    ]
+    pictures = ROOT / "docs" / "results"
+    pictures.mkdir(parents=True, exist_ok=True)
+    _curves(
+        pictures / f"matching_confidence_{evidence.replace('+', '_')}.png", (right, held_place), (there, held_presence)
+    )
+    write_page(
+        pictures / f"matching_confidence_{evidence.replace('+', '_')}.md",
+        f"Confidence of matching ({evidence}), each patient held out in turn",
+        "python -m benchmarks.calibrate_matching --data DATA --encoder NAME",
+        [
+            markdown_table(["probability", "cases", "share true", "AUC", "calibration error", "Brier"], table),
+            markdown_table(["call", "cases", "share"], calls),
+            "Synthetic follow-ups of training and dev patients only. The other patient's scan counts as a wrong place.",
+        ],
+    )
+    print(table, calls, sep="\n")
+
+
+def _matrix(rows: list[dict], names: tuple[str, ...]) -> np.ndarray:
+    return np.array([confidence.transformed(r["signs"], names) for r in rows])
+
+
+def _regression(rows: list[dict], names: tuple[str, ...], labels: list[bool]) -> dict:
+    values = _matrix(rows, names)
+    mean = np.nan_to_num(np.nanmean(values, axis=0))
+    scale = np.maximum(np.nan_to_num(np.nanstd(values, axis=0), nan=1.0), 1e-3)
+    model = LogisticRegression(C=1.0, max_iter=2000).fit(np.nan_to_num((values - mean) / scale), labels)
+    return {
+        "names": list(names),
+        "mean": [round(float(v), 6) for v in mean],
+        "scale": [round(float(v), 6) for v in scale],
+        "weights": [round(float(v), 6) for v in model.coef_[0]],
+        "intercept": round(float(model.intercept_[0]), 6),
+    }
+
+
+def _held_out(learn: list[dict], judge: list[dict], names: tuple[str, ...], label) -> np.ndarray:
+    """Probability for each case of ``judge`` from the other patients' cases of ``learn``."""
+    out = np.empty(len(judge))
+    for patient in sorted({r["patient"] for r in judge}):
+        others = [r for r in learn if r["patient"] != patient]
+        model = confidence._logistic(_regression(others, names, [label(r) for r in others]))
+        for i, row in enumerate(judge):
+            if row["patient"] == patient:
+                out[i] = model(row["signs"])
+    return out
+
+
+def _figures(truth: np.ndarray, probability: np.ndarray) -> tuple[float, float, float]:
+    """AUC, expected calibration error over ten bins of equal counts, Brier score."""
+    order = np.argsort(probability)
+    gaps = [
+        len(part) * abs(truth[part].mean() - probability[part].mean())
+        for part in np.array_split(order, 10)
+        if len(part)
+    ]
+    auc = float(roc_auc_score(truth, probability)) if 0 < truth.mean() < 1 else float("nan")
+    return auc, float(sum(gaps) / len(truth)), float(((truth - probability) ** 2).mean())
+
+
+def _curves(path: Path, *pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    for axes, (truth, probability), title in zip(
+        figure.subplots(1, 2), pairs, ("place right within 10 mm", "lesion still present"), strict=True
+    ):
+        parts = [part for part in np.array_split(np.argsort(probability), 10) if len(part)]
+        axes.plot([0, 1], [0, 1], color="0.8")
+        axes.plot([probability[p].mean() for p in parts], [truth[p].mean() for p in parts], "o-")
+        axes.set(xlabel="probability said", ylabel="share true", title=title, xlim=(0, 1), ylim=(0, 1))
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()

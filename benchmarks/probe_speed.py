@@ -1,0 +1,135 @@
+"""Seconds and memory of a probe on a map of 307,200 tokens x 768, the size of a 512 x 512 x 300 CT at patch 4 x 8 x 8.
+
+Rivals in the same run: all scores upsampled by torch and argmax over the class axis; a random forest on the tokens.
+Run by `python -m benchmarks.probe --speed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common import markdown_table, ratio, take_turns, write_page
+from tapct_core.features import FeatureMap
+from tapct_core.geometry import Geometry
+from tapct_core.probe import LinearProbe
+from tapct_core.volume import LabelMap
+
+GRID, SHAPE, DIM, CLASSES = (75, 64, 64), (300, 512, 512), 768, 5
+VOXELS = Geometry.from_spacing(SHAPE, (1.0, 0.8, 0.8))
+
+
+def synthetic() -> tuple[FeatureMap, LabelMap]:
+    """Smooth random tokens, and strokes of five classes in the middle slice where the field says so."""
+    rng = np.random.default_rng(0)
+    tokens = rng.standard_normal((*GRID, DIM), dtype=np.float32).astype(np.float16)
+    coarse = rng.standard_normal((15, 13, 13, CLASSES), dtype=np.float32)
+    smooth = coarse.repeat(5, 0).repeat(5, 1).repeat(5, 2)[: GRID[0], : GRID[1], : GRID[2]]
+    tokens[..., :CLASSES] += (4 * smooth).astype(np.float16)
+    hu = rng.integers(-100, 200, SHAPE, dtype=np.int16)
+    features = FeatureMap(
+        tokens, np.ones(GRID, bool), VOXELS.pooled((4, 8, 8)), hu, VOXELS, np.zeros((0, DIM), np.float16)
+    )
+    painted = np.zeros(SHAPE, np.uint8)
+    winner = smooth.argmax(axis=-1)[SHAPE[0] // 8].repeat(8, 0).repeat(8, 1)
+    for c in range(CLASSES):
+        places = np.argwhere(winner == c)
+        for y, x in places[rng.choice(len(places), 4, replace=False)]:
+            patch = winner[y : y + 5, x : x + 40] == c
+            painted[SHAPE[0] // 2, y : y + 5, x : x + 40][patch] = c + 1
+    return features, LabelMap(painted, VOXELS)
+
+
+def peak_above(work: Callable[[], object]) -> float:
+    """GB that the process holds at most during ``work`` above what it held before, sampled every 5 ms."""
+    page = 4096
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * page
+
+    before, most, done = resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            most[0] = max(most[0], resident() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return most[0] / 1e9
+
+
+def torch_rival(probe: LinearProbe, features: FeatureMap) -> np.ndarray:
+    """Scores of all tokens, F.interpolate to the voxels class by class, argmax: classes x voxels in memory."""
+    import torch
+
+    tokens = torch.from_numpy(features.tokens)
+    weights = torch.from_numpy(probe.weights)
+    scores = torch.stack([plane.float() @ weights + torch.from_numpy(probe.constants) for plane in tokens])
+    scores = scores.permute(3, 0, 1, 2)[None]
+    return torch.nn.functional.interpolate(scores, size=SHAPE, mode="trilinear")[0].argmax(dim=0).numpy()
+
+
+def run(args: argparse.Namespace, data: Path) -> None:
+    """Measures and writes docs/results/probe_speed.md."""
+    features, labels = synthetic()
+    middle = SHAPE[0] // 2
+    region = (slice(middle, middle + 1), slice(0, SHAPE[1]), slice(0, SHAPE[2]))
+    probe = LinearProbe.fit([(features, labels)])
+    stroke = LabelMap(np.full((1, 4, 40), 2, np.uint8), VOXELS.cropped((middle, 100, 200), (1, 4, 40)))
+
+    def stroke_to_slice() -> None:
+        probe.extend([(features, stroke)]).predict(features, VOXELS, region=region)
+
+    works = {
+        "fit from strokes, ridge": lambda: LinearProbe.fit([(features, labels)]),
+        "fit from strokes, logistic": lambda: LinearProbe.fit([(features, labels)], head="logistic"),
+        "a stroke to its visible slice": stroke_to_slice,
+        "whole scan, 5 classes": lambda: probe.predict(features, VOXELS),
+        "rival: torch interpolate + argmax": lambda: torch_rival(probe, features),
+    }
+    times = take_turns(works, 3)
+    memory = {name: peak_above(work) for name, work in works.items()}
+    times["whole scan, guided filter"] = [_once(lambda: probe.predict(features, VOXELS, guided=True))]
+    rows = [
+        [name, f"{np.median(found):.2f}", f"{min(found):.2f}", f"{memory[name]:.2f}" if name in memory else "-"]
+        for name, found in times.items()
+    ]
+    factor = ratio(times["rival: torch interpolate + argmax"], times["whole scan, 5 classes"])
+    rows += _forest(probe, features, times)
+    same = (torch_rival(probe, features) == probe.predict(features, VOXELS).labels - 1).mean()
+    text = (
+        f"307,200 tokens x 768, {len(probe.memory.x)} labelled voxels, {CLASSES} classes. Memory is the peak above volume "
+        f"and features. The whole scan takes 1/{factor:.1f} of the rival's time; {100 * same:.2f} % of the voxels agree."
+    )
+    table = markdown_table(["work", "median s", "best s", "peak GB"], rows)
+    write_page(args.out / "probe_speed.md", "Speed of the probe", "python -m benchmarks.probe --speed", [text, table])
+    print(text, table, sep="\n\n")
+
+
+def _forest(probe: LinearProbe, features: FeatureMap, times: dict) -> list:
+    """A forest on the same samples: fit, and its predictions for all tokens (no upsampling)."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    model = RandomForestClassifier(100, n_jobs=2, random_state=0)
+    fit = _once(lambda: model.fit(probe.memory.x, probe.memory.index))
+    flat = features.tokens.reshape(-1, DIM)
+    some = flat[:: 20].astype(np.float32)
+    predict = 20 * _once(lambda: model.predict_proba(some))
+    return [
+        ["rival: random forest, fit", f"{fit:.2f}", f"{fit:.2f}", "-"],
+        ["rival: random forest, all tokens (from a twentieth)", f"{predict:.2f}", f"{predict:.2f}", "-"],
+    ]
+
+
+def _once(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin

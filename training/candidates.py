@@ -1,0 +1,80 @@
+"""What under a folder may be a scan: volume files by their name, DICOM by content, every series on its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Files that are one scan each; any other file may be a DICOM slice, which its content tells."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file or a DICOM series that may be a scan; ``files`` are all it is made of."""
+
+    path: Path
+    files: tuple[Path, ...]
+    series: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What reports call it: the path, with the series where a folder holds several."""
+        return f"{self.path}#{self.series}" if self.series else str(self.path)
+
+    def stamp(self) -> str:
+        """Names, sizes and times of the files: unchanged means not to be looked at again."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            stat = file.stat()
+            digest.update(f"{file}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+
+def find_candidates(folder: Path) -> Iterator[Candidate]:
+    """Everything under ``folder`` (or listed in a text file, one path a line) that may be a scan, in sorted order."""
+    if folder.is_file() and folder.suffix == ".txt":
+        for line in folder.read_text().splitlines():
+            path = Path(line.strip())
+            if line.strip():
+                yield from find_candidates(path) if path.is_dir() else [Candidate(path, (path,))]
+        return
+    if folder.is_file():
+        yield Candidate(folder, (folder,))
+        return
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        others = []
+        for name in sorted(names):
+            path = Path(where) / name
+            if name.lower().endswith(SUFFIXES):
+                yield Candidate(path, (path,))
+            elif is_dicom(path):
+                others.append(path)
+        yield from dicom_series(Path(where), others)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file says it is DICOM (the four letters after the preamble)."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def dicom_series(folder: Path, files: list[Path]) -> list[Candidate]:
+    """The CT series among DICOM files of one folder, told apart by their UID."""
+    import pydicom
+
+    series: dict[str, list[Path]] = {}
+    for file in files:
+        header = pydicom.dcmread(
+            file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "Modality"], force=True
+        )
+        if header.get("Modality", "CT") == "CT":
+            series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(file)
+    return [Candidate(folder, tuple(files), uid or None) for uid, files in sorted(series.items())]
