@@ -159,7 +159,7 @@ def _means(results: dict, seeds: int) -> str:
 
 
 def _classes(results: dict) -> str:
-    names = [name for name in dict.fromkeys(key[0] for key in results)]
+    names = list(dict.fromkeys(key[0] for key in results))
     head = "logistic"
     organs = list(results[names[0], head, "full"][0].classes)
     table = [[organ, *(f"{results[n, head, 'full'][0].classes[organ]:.3f}" for n in names)] for organ in organs]
@@ -195,8 +195,9 @@ def picture(task: Task, results: dict, path: Path) -> None:
     from matplotlib.figure import Figure
 
     _, test = blocks(task.truth.geometry)
-    z = int(max(np.flatnonzero(test), key=lambda z: len(np.unique(task.truth.labels[z])) * 1e6 + (task.truth.labels[z] > 0).sum()))
-    names = [name for name in dict.fromkeys(key[0] for key in results)]
+    truth = task.truth.labels
+    z = int(max(np.flatnonzero(test), key=lambda z: (len(np.unique(truth[z])), (truth[z] > 0).sum())))
+    names = list(dict.fromkeys(key[0] for key in results))
     figure = Figure(figsize=(2.4 * (len(names) + 1), 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(names) + 1)
@@ -207,8 +208,10 @@ def picture(task: Task, results: dict, path: Path) -> None:
             axis.imshow(np.clip(task.volume.hu[z], -160, 240), cmap="gray")
             plane = np.where(labels[z] == BACKGROUND, 0, labels[z])
             if title != "CT":
-                axis.imshow(np.ma.masked_equal(plane, 0), cmap="tab20", vmin=0, vmax=20, alpha=0.6, interpolation="none")
-            axis.set_title(f"{title}\n{'3 strokes' if amount == 3 else 'full masks'}" if title not in ("CT", "truth") else title, fontsize=7)
+                overlay = np.ma.masked_equal(plane, 0)
+                axis.imshow(overlay, cmap="tab20", vmin=0, vmax=20, alpha=0.6, interpolation="none")
+            taught = "" if title in ("CT", "truth") else "\n3 strokes" if amount == 3 else "\nfull masks"
+            axis.set_title(title + taught, fontsize=7)
             axis.axis("off")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

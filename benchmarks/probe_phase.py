@@ -1,7 +1,9 @@
-"""A probe fitted on one dev patient, applied to another whose contrast phase was changed. `python -m benchmarks.probe --phase`
+"""A probe fitted on one dev patient, applied to another whose contrast phase was changed.
 
 Classes: bone, fat, muscle by HU (defined before the change) and the expert's tumour contour, of limb patients 24 and
 25; both directions. The change adds HU to muscle and tumour of the scan that is segmented.
+
+    python -m benchmarks.probe --phase
 """
 
 from __future__ import annotations
@@ -43,15 +45,18 @@ def run(args: argparse.Namespace, data: Path) -> None:
             continue
         parts.append(table(encoder, tasks))
         print(parts[-1], flush=True)
-    write_page(args.out / "probe_phase.md", "Probes in another contrast phase", "python -m benchmarks.probe --phase", parts)
+    page = args.out / "probe_phase.md"
+    write_page(page, "Probes in another contrast phase", "python -m benchmarks.probe --phase", parts)
 
 
 def table(encoder: Encoder, tasks: list[Task]) -> str:
     """Rows: ways of fitting, with and without HU columns; columns: phases."""
-    fitted = {t.name: [(embed(v, encoder), t.truth) for v in [t.volume, *phase_copies(t.volume, t.truth, COPIES)]] for t in tasks}
-    shifted = {
-        (t.name, phase): embed(shifted_phase(t.volume, t.truth, change), encoder) for t in tasks for phase, change in PHASES.items()
-    }
+    fitted, shifted = {}, {}
+    for task in tasks:
+        scans = [task.volume, *phase_copies(task.volume, task.truth, COPIES)]
+        fitted[task.name] = [(embed(scan, encoder), task.truth) for scan in scans]
+        for phase, change in PHASES.items():
+            shifted[task.name, phase] = embed(shifted_phase(task.volume, task.truth, change), encoder)
     rows = []
     for hu in (None, "token"):
         for name, copies, standardise, adapt in WAYS:

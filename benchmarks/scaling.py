@@ -113,12 +113,10 @@ def main() -> None:
     ratios = [b / a for a, b in zip(rates[1], rates[2], strict=True)]
     print("| what | value |\n|---|---|")
     print(f"| crops/s, 1 process | {one:.1f} |\n| crops/s, 2 processes | {two:.1f} |")
-    print(
-        f"| weak scaling, 2 over 1 (perfect: 2) | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
-    )
-    print(
-        f"| to the first step, fresh / resumed | {statistics.median(fresh):.1f} s / {statistics.median(resumed):.1f} s |"
-    )
+    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    starts = f"{statistics.median(fresh):.1f} s / {statistics.median(resumed):.1f} s"
+    print(f"| weak scaling, 2 over 1 (perfect: 2) | {spread} |")
+    print(f"| to the first step, fresh / resumed | {starts} |")
     print(f"| checkpoint | {costs['mb']:.0f} MB |")
     print(f"| training held up by a save | {costs['pause']:.3f} s, {costs['pause'] / step:.3f} of a step |")
     print(f"| save, in the background / load | {costs['save']:.2f} s / {costs['load']:.2f} s |")

@@ -205,18 +205,19 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("schedule.steps", self.schedule.steps, 1),
-            ("batch.per_rank", self.batch.per_rank, 1),
-            ("batch.accumulate", self.batch.accumulate, 1),
-            ("run.save_every", self.run.save_every, 1),
-            ("run.keep_last", self.run.keep_last, 1),
-            ("run.log_every", self.run.log_every, 1),
-            ("heads.prototypes", self.heads.prototypes, 2),
-            ("seed", self.seed, 0),
+        for name in (
+            "schedule.steps",
+            "batch.per_rank",
+            "batch.accumulate",
+            "run.save_every",
+            "run.keep_last",
+            "run.log_every",
         ):
-            if value < least:
-                raise UserError(f"{name} is {value}; it must be at least {least}")
+            section, field = name.split(".")
+            if getattr(getattr(self, section), field) < 1:
+                raise UserError(f"{name} is {getattr(getattr(self, section), field)}; it must be at least 1")
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}; it must not be negative")
         self._check_sizes()
         self._check_course()
 
@@ -294,15 +295,3 @@ def fit_to_length(config: Config) -> Config:
 def save_config(config: Config, path: Path) -> None:
     """Write a resolved config, every value included."""
     path.write_text(yaml.safe_dump(config.as_dict(), sort_keys=False, default_flow_style=None), encoding="utf-8")
-
-
-def recipe(config: Config) -> dict:
-    """What must not change when a run is resumed: all but where it lives, how long it goes and what it runs on."""
-    values = config.as_dict()
-    for free in ("run", "engine", "online"):
-        values.pop(free)
-    for key in ("root", "threads", "prefetch", "cache_gb"):
-        values["data"].pop(key)
-    # the same global batch may be cut otherwise on resuming
-    values["batch"] = "global"
-    return values

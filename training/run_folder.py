@@ -19,7 +19,7 @@ from tapct_core.atomic import atomic_path
 from tapct_core.errors import UserError
 
 from . import distributed
-from .config import Config, recipe, save_config
+from .config import Config, save_config
 from .sampler import BatchPlan
 from .settings import build, read_yaml
 from .store import CropStore
@@ -52,6 +52,18 @@ def claim_folder(folder: Path, config: Config) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(folder / "config.yaml") as part:
             save_config(config, part)
+
+
+def recipe(config: Config) -> dict:
+    """What must not change when a run is resumed: all but where it lives, how long it goes and what it runs on."""
+    values = config.as_dict()
+    for free in ("run", "engine", "online"):
+        values.pop(free)
+    for key in ("root", "threads", "prefetch", "cache_gb"):
+        values["data"].pop(key)
+    # the same global batch may be cut otherwise on resuming
+    values["batch"] = "global"
+    return values
 
 
 def flat(values: dict, prefix: str = "") -> dict:

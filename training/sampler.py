@@ -164,7 +164,7 @@ class Prefetcher:
 
     def skipped(self) -> set[str]:
         """What was said of damaged scans met so far; each begins with ``scan`` and the scan's id."""
-        return set(tuple(self._skipped.values()))  # a copy first: threads may add
+        return set(self._skipped.copy().values())  # a copy first: threads may add
 
     def _read(self, step: int, place: int) -> tuple[Sample, np.ndarray]:
         return self.sampler.read(step, place, self.plan.size, self._note)

@@ -1,7 +1,7 @@
 """``tapct``: the library from a terminal. One file a command; this one parses, and turns errors into exit codes.
 
-0: the output is whole. 1: some scans of a list failed, each was named. 2: the input is wrong or the
-disk is full, one line on stderr says what to do. 130: stopped by the person.
+0: the output is whole. 2: the input is wrong, a scan of a list failed, or the disk is full; one line on stderr
+says what to do. 130: stopped by the person.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlib import import_module
 
 from ..errors import UserError
 
-COMMANDS = ("info", "encoders", "embed", "match", "demo")
+COMMANDS = ("info", "encoders", "embed", "match", "probe", "demo")
 
 
 class Parser(argparse.ArgumentParser):

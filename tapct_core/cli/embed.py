@@ -28,6 +28,7 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--shard", type=shard, default=(0, 1), metavar="I/N", help="embed only every N-th scan, from the I-th"
     )
+    parser.add_argument("--rebuild", action="store_true", help="embed again what is there, damaged stores too")
     add_common_options(parser)
     parser.set_defaults(run=run)
 
@@ -44,7 +45,7 @@ def shard(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Embeds; 1 when some scans failed and others did not, 2 when none could be embedded."""
+    """Embeds; 2 when a scan failed, after the others have been embedded."""
     from ..archive import embed_many
 
     paths = [Path(path) for path in args.ct] + (read_list(args.list) if args.list else [])
@@ -63,16 +64,15 @@ def run(args: argparse.Namespace) -> int:
             overlap=args.overlap,
             series=args.series,
             shard=args.shard,
+            rebuild=args.rebuild,
             progress=progress,
         ):
             results.append(result)
             print(f"tapct embed: {result.message}", file=sys.stderr)
     failed = sum(not result.ok for result in results)
-    if failed and len(results) == 1:
-        return 2
-    if failed:
+    if failed and len(results) > 1:
         print(f"tapct embed: {failed} of {len(results)} scans failed, each is named above", file=sys.stderr)
-    return 0 if not failed else 2 if failed == len(results) else 1
+    return 2 if failed else 0
 
 
 def read_list(path: Path) -> list[Path]:

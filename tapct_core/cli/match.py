@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from .options import add_common_options, coordinate, count, embed_from_args, read_points
+from .options import add_common_options, coordinate, count, features_from_args, read_points
 
 COLUMNS = ("name", "rank", "x", "y", "z", "similarity", "cycle_error_mm", "confidence")
 
@@ -23,6 +23,7 @@ def add_parser(commands) -> None:
             "example:\n  tapct match baseline.nii.gz followup.nii.gz --point -46 -112 -62\n"
             "  tapct match baseline/ followup/ --points lesions.csv --out matches.csv\n\n"
             "Points are LPS millimetres (DICOM's patient system); the CSV has columns name,x,y,z.\n"
+            "BASELINE and FOLLOWUP are CTs, or stores that `tapct embed` wrote.\n"
             "cycle_error_mm is how far the way back misses the point; confidence is empty until it is calibrated."
         ),
     )
@@ -45,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     points = (
         read_points(args.points) if args.points else [(str(i), tuple(p)) for i, p in enumerate(args.point, start=1)]
     )
-    _, before = embed_from_args(args.baseline, args)
-    _, after = embed_from_args(args.followup, args)
+    before = features_from_args(args.baseline, args)
+    after = features_from_args(args.followup, args)
 
     from ..matching import match_points
 

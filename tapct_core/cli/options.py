@@ -109,6 +109,15 @@ def embed_from_args(path: str | Path, args: argparse.Namespace):
     return volume, features
 
 
+def features_from_args(path: str | Path, args: argparse.Namespace):
+    """As :func:`embed_from_args`, but a store that ``tapct embed`` wrote is taken as it is -> FeatureMap."""
+    if (Path(path) / "zarr.json").is_file():
+        from ..store import load_features
+
+        return load_features(path)
+    return embed_from_args(path, args)[1]
+
+
 class progress_bar:
     """A tqdm bar behind the house's ``progress(done, total)`` callback; silent where stderr is no terminal."""
 

@@ -27,18 +27,22 @@ def _add_fit(actions) -> None:
     parser = actions.add_parser(
         "fit",
         help="learn from labelled scans",
-        description="Fits a probe on scans and their label maps, and writes it to PROBE (a folder, or one .safetensors file).",
+        description="Fits a probe on scans and label maps and writes it to PROBE, a folder or one .safetensors file.",
         epilog=(
             "example:\n  tapct probe fit scan1.nii.gz organs1.nii.gz scan2.nii.gz organs2.nii.gz --out organs.probe\n\n"
-            "Labels may be full masks, where 0 is background, or strokes, where 0 means not painted. --zero auto takes\n"
-            "thick labels for masks and flat ones for strokes, unless a class is named background."
+            "Labels may be full masks, where 0 is background, or strokes, where 0 means not painted.\n"
+            "--zero auto takes thick labels for masks and flat ones for strokes, unless a class is named background."
         ),
     )
     parser.add_argument("pairs", nargs="+", metavar="CT LABELS", help="a CT and its label map; may be repeated")
     parser.add_argument("--out", type=Path, required=True, metavar="PROBE")
     parser.add_argument("--head", choices=("ridge", "logistic", "conv"), default="logistic", help="default: logistic")
-    parser.add_argument("--hu-features", choices=("none", "token", "voxel"), default="none", help="HU beside the tokens")
-    parser.add_argument("--zero", choices=("auto", "background", "unlabelled"), default="auto", help="what label 0 means")
+    parser.add_argument(
+        "--hu-features", choices=("none", "token", "voxel"), default="none", help="HU beside the tokens"
+    )
+    parser.add_argument(
+        "--zero", choices=("auto", "background", "unlabelled"), default="auto", help="what label 0 means"
+    )
     parser.add_argument(
         "--phase-copies",
         type=_whole,
@@ -55,16 +59,18 @@ def _add_predict(actions) -> None:
     parser = actions.add_parser(
         "predict",
         help="segment scans with a fitted probe",
-        description="Writes one label map a scan, on the scan's own grid. The encoder and the plan are the probe's own.",
+        description="Writes one label map a scan, on the scan's own grid, with the encoder and plan of the probe.",
         epilog=(
             "example:\n  tapct probe predict scan.nii.gz --probe organs.probe --out organs.nii.gz\n"
-            "  tapct probe predict a.nii.gz b.nii.gz --probe organs.probe --out segmentations --labels a_seg.nii.gz b_seg.nii.gz\n\n"
+            "  tapct probe predict a.nii.gz b.nii.gz --probe organs.probe --out segmentations\n\n"
             "With --labels the Dice of each class is reported."
         ),
     )
     parser.add_argument("ct", nargs="+", metavar="CT")
     parser.add_argument("--probe", type=Path, required=True, metavar="PROBE")
-    parser.add_argument("--out", type=Path, required=True, metavar="SEG", help="a .nii.gz file, or a folder for several scans")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="SEG", help="a .nii.gz file, or a folder for several scans"
+    )
     parser.add_argument("--guided", action="store_true", help="let edges of HU pull the borders")
     parser.add_argument("--keep-largest", action="store_true", help="keep only the largest piece of each class")
     parser.add_argument("--labels", nargs="+", metavar="LABELS", help="the truth, one a CT, for a report of Dice")
@@ -130,7 +136,7 @@ def _embedded(path: str, labels, args: argparse.Namespace) -> list:
 
 
 def run_predict(args: argparse.Namespace) -> int:
-    """Segments; 1 when some scans failed and others did not, 2 when none could be segmented."""
+    """Segments; 2 when a scan failed, after the others have been segmented."""
     from ..probe import LinearProbe
 
     if args.labels and len(args.labels) != len(args.ct):
@@ -157,7 +163,7 @@ def run_predict(args: argparse.Namespace) -> int:
             _print(path, report)
     if failed:
         print(f"tapct probe: {failed} of {len(args.ct)} scans failed, each is named above", file=sys.stderr)
-    return 0 if not failed else 2 if failed == len(args.ct) else 1
+    return 2 if failed else 0
 
 
 def _segment(path: str, output: Path, truth: str | None, probe, args: argparse.Namespace) -> dict | None:
@@ -187,7 +193,7 @@ def _outputs(scans: list[str], out: Path) -> list[Path]:
     names = [_stem(Path(scan)) for scan in scans]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"several scans are called {twice[0]}, so one would overwrite the other; segment them one by one")
+        raise UserError(f"several scans are called {twice[0]}, and one would overwrite the other; segment them singly")
     return [out / f"{name}_seg.nii.gz" for name in names]
 
 

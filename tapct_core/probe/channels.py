@@ -44,7 +44,9 @@ def columns_at(features: FeatureMap, points_lps_mm: np.ndarray, hu_features: str
         block = [_weighted(grid, corners, weights) for grid in grids]
         parts.append(np.concatenate(block, axis=1))
     columns = np.concatenate(parts) if parts else np.empty((0, column_count(features, hu_features)), np.float32)
-    return np.concatenate([columns, voxel_channels(features, points_lps_mm)], axis=1) if hu_features == "voxel" else columns
+    if hu_features != "voxel":
+        return columns
+    return np.concatenate([columns, voxel_channels(features, points_lps_mm)], axis=1)
 
 
 def column_count(features: FeatureMap, hu_features: str | None) -> int:

@@ -52,7 +52,7 @@ def fit_probe(
         from .conv import fit_conv
 
         if not background:
-            raise UserError("the conv head learns from full masks, and these are strokes; use the ridge or logistic head")
+            raise UserError("the conv head learns from full masks, and these are strokes; use ridge or logistic")
         return fit_conv(probe, pairs, progress, cancel)
     return _learn(probe, pairs, background, cap, progress, cancel)
 
@@ -155,13 +155,13 @@ def pooled(standards: list[Standard]) -> Standard:
 
 
 def merged_names(names: dict, colours: dict, pairs: Pairs) -> tuple[dict, dict]:
-    """Class names and colours of all label maps; the first to name a value wins. Raises UserError on a contradiction."""
+    """Class names and colours of all label maps; the first to name a value wins. Raises UserError if two disagree."""
     names, colours = dict(names), dict(colours)
     for _, labels in pairs:
         for value, name in labels.names.items():
             if names.setdefault(value, name) != name:
                 raise UserError(
-                    f"label {value} is called {names[value]} in one scan and {name} in another; give both the same names"
+                    f"label {value} is called {names[value]} in one scan and {name} in another; give both the same name"
                 )
         for value, colour in labels.colours.items():
             colours.setdefault(value, colour)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..features import FeatureMap
 from ..geometry import Geometry
-from .upsample import ScoreField, axis_weights
+from .upsample import ScoreField, axis_weights, summed_plane
 
 WINDOW_HU = (-160.0, 240.0)
 """The soft-tissue window (width 400, level 40): where organs differ, and lung, air and bone saturate."""
@@ -57,7 +57,7 @@ class GuidedScores:
         guide = np.stack([self._guide(z) for z in range(low, high)])
         mean = self._box(guide)
         spread = self._box(guide * guide) - mean * mean + EPSILON
-        scores = np.stack([sum((f.plane(z) for f in self.fields[1:]), self.fields[0].plane(z)) for z in range(low, high)])
+        scores = np.stack([summed_plane(self.fields, z) for z in range(low, high)])
         inner = slice(start - low, min(start + _BLOCK, self.depth) - low)
         out = np.empty((scores.shape[1], inner.stop - inner.start, *guide.shape[1:]), np.float32)
         for k in range(scores.shape[1]):

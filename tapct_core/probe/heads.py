@@ -25,7 +25,8 @@ def fit_logistic(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=INVERSE_PENALTY * len(np.unique(groups)), max_iter=MOST_STEPS, tol=1e-4, warm_start=True)
+    strength = INVERSE_PENALTY * len(np.unique(groups))
+    model = LogisticRegression(C=strength, max_iter=MOST_STEPS, tol=1e-4, warm_start=True)
     two = weights.shape[1] == 2
     # scikit-learn keeps one row for two classes: the difference of both.
     start = (weights[:, 1:] - weights[:, :1], constants[1:] - constants[:1]) if two else (weights, constants)

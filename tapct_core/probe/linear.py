@@ -134,7 +134,8 @@ class LinearProbe:
     @property
     def background(self) -> int:
         """The label value of background: 0, unless a class has that name."""
-        named = [v for v, name in self.names.items() if v in self.classes and name.strip().casefold() == BACKGROUND_NAME]
+        names = {value: self.names.get(value, "").strip().casefold() for value in self.classes}
+        named = [value for value, name in names.items() if name == BACKGROUND_NAME]
         return named[0] if named else 0
 
     def predict(

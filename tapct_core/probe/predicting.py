@@ -14,7 +14,7 @@ from ..volume import CTVolume, LabelMap, Source
 from .channels import score_fields, statistics
 from .cleanup import keep_components, paint_strokes
 from .guided import GuidedScores
-from .upsample import ScoreField, running_argmax, softmax
+from .upsample import ScoreField, running_argmax, softmax, summed_plane
 
 if TYPE_CHECKING:
     from .linear import LinearProbe
@@ -58,7 +58,7 @@ def predict(
     out = np.empty(target.shape, lookup.dtype)
     for z in range(target.shape[0]):
         step(progress, cancel, z, target.shape[0])
-        out[z] = lookup[running_argmax(_plane(fields, z), target.shape[1:])]
+        out[z] = lookup[running_argmax(summed_plane(fields, z), target.shape[1:])]
         holes = covering.holes(z)
         if holes is not None:
             out[z][holes] = probe.background
@@ -106,7 +106,7 @@ def probability_map(
     fields = _fields(probe, features, target)
     out = np.empty(target.shape, np.float16)
     for z in range(target.shape[0]):
-        out[z] = read(softmax(_plane(fields, z)))
+        out[z] = read(softmax(summed_plane(fields, z)))
         holes = fields[0].holes(z)
         if holes is not None:
             out[z][holes] = empty
@@ -132,7 +132,8 @@ def require_same_features(provenance: dict[str, str], dim: int, features: Featur
             )
         raise UserError(
             f"the probe was fitted on features of {provenance.get('encoder', 'another encoder')}, and these are of "
-            f"{features.provenance.get('encoder', 'another one')} ({word} differ); embed the scan with the probe's encoder"
+            f"{features.provenance.get('encoder', 'another one')} ({word} differ); "
+            "embed the scan with the probe's encoder"
         )
     if dim != features.dim:
         raise UserError(
@@ -157,10 +158,6 @@ def _fields(probe: LinearProbe, features: FeatureMap, target: Geometry) -> list[
     weights = probe.weights.astype(np.float64) / standard.std[:, None]
     constants = probe.constants - standard.mean @ weights
     return score_fields(features, probe.recipe.hu_features, weights, constants, target)
-
-
-def _plane(fields: list[ScoreField], z: int) -> np.ndarray:
-    return sum((field.plane(z) for field in fields[1:]), fields[0].plane(z))
 
 
 def _target(features: FeatureMap, like: Like, region: Region | None) -> tuple[Geometry, Source]:

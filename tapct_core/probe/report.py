@@ -20,7 +20,7 @@ def dice_report(prediction: LabelMap, truth: LabelMap, classes: tuple[int, ...] 
     ours = np.bincount(prediction.labels.reshape(-1), minlength=top)
     theirs = np.bincount(truth.labels.reshape(-1), minlength=top)
     both = np.bincount(truth.labels[prediction.labels == truth.labels], minlength=top)
-    values = [int(v) for v in (classes if classes is not None else np.flatnonzero(theirs)) if classes is not None or v > 0]
+    values = [int(v) for v in np.flatnonzero(theirs) if v > 0] if classes is None else list(classes)
     rows = {}
     for value in values:
         total = int(ours[value] + theirs[value])

@@ -43,9 +43,7 @@ def zero_is_background(labels: LabelMap, zero: str = "auto") -> bool:
     return any(_is_thick(labels.labels[box] == value) for value, box in label_boxes(labels.labels))
 
 
-def pick_voxels(
-    features: FeatureMap, labels: LabelMap, background: bool, cap: int, rng: np.random.Generator
-) -> Voxels:
+def pick_voxels(features: FeatureMap, labels: LabelMap, background: bool, cap: int, rng: np.random.Generator) -> Voxels:
     """At most ``cap`` voxels a class; within a class every stroke (26-connected piece) gets an equal share.
 
     Strokes smaller than their share are kept whole and leave the rest to the others. With ``background``, label 0
@@ -157,7 +155,7 @@ def _check_overlap(features: FeatureMap, labels: LabelMap) -> None:
     index = scan.to_index(labels.geometry.to_world(corners))
     low, high = index.min(axis=0), index.max(axis=0)
     if (high < -0.5).any() or (low > np.array(scan.shape) - 0.5).any():
-        raise UserError("the labels lie outside the scan; check that they belong to it and were saved with its geometry")
+        raise UserError("the labels lie outside the scan; check that they belong to it and keep its geometry")
 
 
 def _with_features(features: FeatureMap, points: np.ndarray, name: str) -> np.ndarray:

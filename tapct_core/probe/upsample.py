@@ -113,6 +113,11 @@ class GridScores:
         return self.weights[1] @ plane @ self.weights[2].T
 
 
+def summed_plane(fields: list[ScoreField], z: int) -> np.ndarray:
+    """Scores (K, ny, nx) of slice ``z``: those of all fields together."""
+    return sum((field.plane(z) for field in fields[1:]), fields[0].plane(z))
+
+
 def running_argmax(planes: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     """Index of the largest among ``planes`` (ny, nx), the first of equals, as uint8 (ny, nx).
 

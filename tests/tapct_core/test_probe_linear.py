@@ -24,7 +24,7 @@ def smooth_field(geometry: Geometry, dim: int = 24, seed: int = 0) -> np.ndarray
     return np.sin(geometry.to_world(index) @ waves + phases).astype(np.float32)
 
 
-def known_map(valid: np.ndarray | None = None, provenance: dict | None = None, hu: np.ndarray | None = None) -> FeatureMap:
+def known_map(valid=None, provenance: dict | None = None, hu: np.ndarray | None = None) -> FeatureMap:
     valid = np.ones(TOKENS.shape, bool) if valid is None else valid
     return FeatureMap(
         tokens=smooth_field(TOKENS).astype(np.float16),
@@ -136,7 +136,12 @@ def test_features_are_sampled_between_tokens_and_never_snapped():
     tokens[..., 0] = axis
     tokens[..., 1] = np.random.default_rng(0).normal(size=TOKENS.shape)
     features = FeatureMap(
-        tokens, np.ones(TOKENS.shape, bool), TOKENS, np.zeros(VOXELS.shape, np.int16), VOXELS, np.zeros((0, 2), np.float16)
+        tokens,
+        np.ones(TOKENS.shape, bool),
+        TOKENS,
+        np.zeros(VOXELS.shape, np.int16),
+        VOXELS,
+        np.zeros((0, 2), np.float16),
     )
     truth = np.ones(VOXELS.shape, np.uint8)
     truth[:, :, 30:] = 2  # token centres are at x = 27.5 and 35.5
@@ -202,7 +207,8 @@ def test_voxels_without_tokens_are_background(scan):
     assert (probe.probabilities(features, VOXELS, value=1)[:14] == 0).all()
     assert (probe.uncertainty(features, VOXELS)[:14] == 1).all()
     np.testing.assert_array_equal(
-        labels[16:], LinearProbe.fit([(known_map(valid), LabelMap(truth, VOXELS))]).predict(features, VOXELS).labels[16:]
+        labels[16:],
+        LinearProbe.fit([(known_map(valid), LabelMap(truth, VOXELS))]).predict(features, VOXELS).labels[16:],
     )
 
 
@@ -375,7 +381,11 @@ def test_a_scan_of_one_token(scan):
     voxels = VOXELS.cropped((0, 0, 0), (4, 8, 8))
     tokens = voxels.pooled((4, 8, 8))
     features = FeatureMap(
-        np.ones((1, 1, 1, 3), np.float16), np.ones((1, 1, 1), bool), tokens, np.zeros(voxels.shape, np.int16), voxels,
+        np.ones((1, 1, 1, 3), np.float16),
+        np.ones((1, 1, 1), bool),
+        tokens,
+        np.zeros(voxels.shape, np.int16),
+        voxels,
         np.zeros((0, 3), np.float16),
     )
     painted = np.zeros(voxels.shape, np.uint8)

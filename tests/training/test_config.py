@@ -8,7 +8,8 @@ import pytest
 
 from tapct_core.errors import UserError
 from tapct_core.vit import VisionTransformer3D
-from training.config import Config, load_config, recipe, save_config
+from training.config import Config, load_config, save_config
+from training.run_folder import recipe
 from training.settings import apply_overrides, build, read_yaml
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "training" / "configs").glob("*.yaml"))

@@ -1,0 +1,107 @@
+"""Synthetic follow-ups: the truth is exact, the same seed gives the same bytes, and the parameters do what they say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tapct_core import UserError, load_ct
+from tapct_core.geometry import Geometry
+from tapct_core.synthetic import FATES, HARD, STANDARD, make_follow_up
+from tapct_core.volume import CTVolume
+
+QUIET = replace(STANDARD, noise_hu=(0.0, 0.0), kernel_mm=(0.01, 0.02), keep_z=(1.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def ct(data_dir) -> CTVolume:
+    return load_ct(data_dir / "ct" / "crlm_ct_1006_ct.nii.gz")
+
+
+def random_points(geometry: Geometry, count: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return geometry.to_world(rng.uniform(0, 1, (count, 3)) * (np.array(geometry.shape) - 1))
+
+
+@pytest.mark.parametrize("spec", [STANDARD, HARD])
+def test_motion_and_its_inverse_cancel(ct, spec):
+    motion = make_follow_up(ct, spec, seed=8, lesions=0).motion
+    points = random_points(ct.geometry, 500)
+    there = motion.to_follow_up(points)
+    assert np.abs(motion.to_baseline(there) - points).max() < 0.01
+    assert np.abs(motion.to_follow_up(motion.to_baseline(there)) - there).max() < 0.05
+
+
+@pytest.mark.parametrize("spec", [STANDARD, HARD])
+def test_motion_is_as_large_as_asked(ct, spec):
+    motion = make_follow_up(ct, spec, seed=8, lesions=0).motion
+    largest = np.linalg.norm(motion.displacement(random_points(ct.geometry, 4000) + motion.shift_mm), axis=1).max()
+    assert 0.8 * spec.deformation_mm[0] < largest < 1.2 * spec.deformation_mm[1]
+    assert np.abs(motion.shift_mm).max() <= spec.shift_mm
+    assert np.linalg.det(motion.rotation) == pytest.approx(1)
+    degrees = np.rad2deg(np.arccos((np.trace(motion.rotation) - 1) / 2))
+    assert 0 < degrees <= spec.rotation_deg * np.sqrt(1.5)
+
+
+def test_the_image_went_where_the_motion_says(ct):
+    """A voxel of the follow-up has the HU of the place in the baseline that it came from."""
+    pair = make_follow_up(ct, replace(QUIET, slice_mm=(2.0, 2.0)), seed=3, lesions=0)
+    index = np.random.default_rng(0).integers(0, pair.follow_up.hu.shape, (3000, 3))
+    points = pair.follow_up.geometry.to_world(index)
+    origin = pair.motion.to_baseline(points)
+    inside = pair.baseline.geometry.contains(origin)
+    after = pair.follow_up.hu[tuple(index[inside].T)].astype(float)
+
+    def before(places: np.ndarray) -> np.ndarray:
+        return ndimage.map_coordinates(pair.baseline.hu.astype(float), ct.geometry.to_index(places).T, order=1)
+
+    assert np.abs(after - before(origin[inside])).mean() < 3
+    assert np.corrcoef(after, before(points[inside]))[0, 1] < 0.8
+
+
+def test_lesions_are_where_they_should_be(ct):
+    pair = make_follow_up(ct, QUIET, seed=5, lesions=16)
+    assert {lesion.fate for lesion in pair.lesions} <= set(FATES)
+    for lesion in pair.lesions:
+        expected = pair.motion.to_follow_up(np.array([lesion.baseline_lps_mm]))[0]
+        assert np.abs(expected - lesion.follow_up_lps_mm).max() < 0.01
+        assert lesion.in_view == bool(pair.follow_up.geometry.contains(expected))
+        index = np.rint(ct.geometry.to_index(np.array(lesion.baseline_lps_mm))).astype(int)
+        changed = pair.baseline.hu[tuple(index)] != ct.hu[tuple(index)]
+        assert changed == (lesion.fate != "new")
+        assert (lesion.baseline_radius_mm == 0) == (lesion.fate == "new")
+        assert (lesion.follow_up_radius_mm == 0) == (lesion.fate == "vanished")
+        if lesion.fate in ("grown", "shrunk"):
+            assert (lesion.follow_up_radius_mm > lesion.baseline_radius_mm) == (lesion.fate == "grown")
+        if lesion.tissue == "lung" and lesion.follow_up_radius_mm > 5 and lesion.in_view:
+            there = np.rint(pair.follow_up.geometry.to_index(np.array(lesion.follow_up_lps_mm))).astype(int)
+            assert abs(int(pair.follow_up.hu[tuple(there)]) - lesion.hu) < 60
+
+
+def test_same_seed_same_bytes_other_seed_other_scan(ct):
+    first, again, other = (make_follow_up(ct, HARD, seed) for seed in (1, 1, 2))
+    assert first.follow_up.content_hash == again.follow_up.content_hash
+    assert first.baseline.content_hash == again.baseline.content_hash
+    assert first.lesions == again.lesions
+    assert first.follow_up.content_hash != other.follow_up.content_hash
+
+
+def test_slices_noise_and_crop(ct):
+    spec = replace(STANDARD, noise_hu=(35.0, 35.0), keep_z=(0.5, 0.5), contrast=0.0)
+    noisy = make_follow_up(ct, replace(spec, slice_mm=(5.0, 5.0)), seed=4, lesions=0)
+    quiet = make_follow_up(ct, replace(spec, slice_mm=(5.0, 5.0), noise_hu=(0.0, 0.0)), seed=4, lesions=0)
+    assert noisy.follow_up.geometry.spacing_mm[0] == pytest.approx(5)
+    length = ct.geometry.shape[0] * ct.geometry.spacing_mm[0]
+    assert noisy.follow_up.geometry.shape[0] * 5 == pytest.approx(length / 2, abs=5)
+    difference = noisy.follow_up.hu.astype(float) - quiet.follow_up.hu
+    inside = quiet.follow_up.hu > -900  # air is cut at -1024
+    assert difference[inside].std() == pytest.approx(35, rel=0.05)
+
+
+def test_a_scan_of_air_is_refused_in_words():
+    air = CTVolume(np.full((20, 30, 30), -1000, np.int16), Geometry.from_spacing((20, 30, 30), (5, 4, 4)))
+    with pytest.raises(UserError, match="too little"):
+        make_follow_up(air)
