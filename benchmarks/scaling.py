@@ -1,6 +1,6 @@
 """Weak scaling of pretraining on 1 and 2 processes, and what saving and resuming cost.
 
-    python benchmarks/scaling.py --data FOLDER_OF_CTS [--config training/configs/tap_ct_xs_3d.yaml] [--repeats 3]
+    python benchmarks/scaling.py --data FOLDER_OF_CTS [--repeats 3] [--out docs/results/scaling.md]
 
 Each process gets one CPU thread (or, where there is CUDA, one device) and the same number of samples, so perfect
 weak scaling is twice the crops a second. One- and two-process runs take turns, so that a machine shared with others
@@ -11,7 +11,6 @@ the command to its first finished step, with and without a checkpoint to read.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -86,12 +85,13 @@ def checkpoint_seconds(config: Path, folder: Path, repeats: int) -> dict[str, fl
 
 
 def main() -> None:
-    """Print the table as Markdown, and the numbers as JSON below it."""
+    """Print the page as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of CTs, or a list of paths")
     parser.add_argument("--config", type=Path, default=ROOT / "training" / "configs" / "tap_ct_xs_3d.yaml")
     parser.add_argument("--batch", type=int, default=4, help="samples a process")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, metavar="PAGE.md", help="write the page there too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder, store = Path(scratch), Path(scratch) / "store"
@@ -111,16 +111,25 @@ def main() -> None:
         costs = checkpoint_seconds(args.config, folder / "checkpoints", 5)
     one, two = statistics.median(rates[1]), statistics.median(rates[2])
     ratios = [b / a for a, b in zip(rates[1], rates[2], strict=True)]
-    print("| what | value |\n|---|---|")
-    print(f"| crops/s, 1 process | {one:.1f} |\n| crops/s, 2 processes | {two:.1f} |")
     spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    starts = f"{statistics.median(fresh):.1f} s / {statistics.median(resumed):.1f} s"
-    print(f"| weak scaling, 2 over 1 (perfect: 2) | {spread} |")
-    print(f"| to the first step, fresh / resumed | {starts} |")
-    print(f"| checkpoint | {costs['mb']:.0f} MB |")
-    print(f"| training held up by a save | {costs['pause']:.3f} s, {costs['pause'] / step:.3f} of a step |")
-    print(f"| save, in the background / load | {costs['save']:.2f} s / {costs['load']:.2f} s |")
-    print(json.dumps({"rates": rates, "fresh": fresh, "resumed": resumed, "step_s": step, **costs}))
+    page = f"""# Weak scaling and the cost of resuming
+
+`python benchmarks/scaling.py`, config `{args.config.stem}`, {args.batch} samples a process and step, one CPU thread a process,
+{args.repeats} turns of each, {os.cpu_count()} cores, load {os.getloadavg()[1]:.1f} while it ran. One- and two-process runs took turns; read the ratios,
+not the rates, and where the load is above the cores not the weak scaling either.
+
+| what | value |
+|---|---|
+| crops/s, 1 process / 2 processes | {one:.1f} / {two:.1f} |
+| weak scaling, 2 over 1 (perfect: 2; in brackets the turns' range) | {spread} |
+| start of the command to the first step done, fresh / resumed | {statistics.median(fresh):.1f} s / {statistics.median(resumed):.1f} s |
+| checkpoint on disk | {costs["mb"]:.0f} MB |
+| training held up by a save | {costs["pause"]:.3f} s, {costs["pause"] / step:.3f} of a step |
+| save in the background / load | {costs["save"]:.2f} s / {costs["load"]:.2f} s |
+"""
+    print(page)
+    if args.out:
+        args.out.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -271,7 +271,7 @@ def _neighbour_products(vectors: torch.Tensor, offset: np.ndarray) -> torch.Tens
 def _mix_products(products: torch.Tensor, axis: int, low: torch.Tensor, t: torch.Tensor, offset: int) -> torch.Tensor:
     """One axis of the squared length's sum: which neighbours a step mixes, and with what weights."""
     if products.shape[axis] == 1:
-        return products.index_select(axis, low) if offset == 0 else torch.zeros(())
+        return products.index_select(axis, low) * float(offset == 0)
     shape = [1, 1, 1]
     shape[axis] = -1
     t = t.view(shape)

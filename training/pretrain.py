@@ -273,7 +273,6 @@ def main(argv: list[str] | None = None) -> int:
         "overrides", nargs="*", metavar="key=value", help="for example data.root=STORE run.dir=RUN schedule.steps=1000"
     )
     args = parser.parse_args(argv)
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         pretrain(load_config(args.config, args.overrides))
         return 0
@@ -286,4 +285,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     sys.exit(main())

@@ -200,6 +200,7 @@ class StudentTeacher(nn.Module):
         for name in ("dino", "ibot"):
             if self._uses(name):
                 step.targets[name] = self._targets(name, answers, teacher_temperature, report)
+        answers = [answer._replace(dino_prototypes=None, ibot_prototypes=None) for answer in answers]
         for i, (views, mask) in enumerate(zip(micro_batches, masks, strict=True)):
             spacing = spacing_mm[i] if isinstance(spacing_mm, Sequence) else spacing_mm
             with sync(i == len(micro_batches) - 1) if sync else nullcontext():
@@ -271,7 +272,9 @@ class StudentTeacher(nn.Module):
         for views, where in zip(micro_batches, hidden, strict=True):
             with self._precision(views.globals):
                 answer = self.teacher([views.globals], None, where)
-            answers.append(answer if wants_maps else answer._replace(patches=answer.patches[:0]))
+            # the same prototypes come with every micro-batch; one copy (K x b) will do
+            spare = {"dino_prototypes": None, "ibot_prototypes": None} if answers else {}
+            answers.append(answer._replace(**spare, patches=answer.patches if wants_maps else answer.patches[:0]))
         return answers
 
     @torch.no_grad()
@@ -298,8 +301,8 @@ class StudentTeacher(nn.Module):
 
         Entropy is that of the first 256 rows, averaged over ranks: steering needs no more.
         """
-        most = math.log(len(targets.prototypes))
         rows = targets.rows(slice(0, min(256, len(targets))))
+        most = math.log(rows.shape[1])
         entropy = torch.special.entr(rows).sum(dim=1)
         entropy = entropy.mean() if len(rows) else entropy.new_tensor(self.spec.entropy_target * most)
         error = self.spec.entropy_target - all_reduce_mean(entropy) / most

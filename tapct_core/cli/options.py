@@ -136,6 +136,8 @@ class progress_bar:
             from tqdm import tqdm
 
             self.bar = tqdm(total=total, desc=self.what, unit=self.unit, disable=not sys.stderr.isatty(), leave=False)
+        if self.bar.total != total or done < self.bar.n:  # the next scan of a list
+            self.bar.reset(total)
         self.bar.update(done - self.bar.n)
 
 

@@ -24,7 +24,7 @@ def test_base_image_keeps_a_ramp_and_averages_detail():
     image, grid = base_image(ramp, geometry, 2.5)
     inner = (slice(4, -4),) * 3
     where = grid.to_world(np.stack(np.meshgrid(*[np.arange(n) for n in image.shape], indexing="ij"), axis=-1))
-    assert np.abs(image - where @ [1.0, 2.0, -3.0])[inner].max() < 0.02
+    assert np.abs(image - where @ [1.0, 2.0, -3.0])[inner].max() < 0.05
     checks = np.where((y + x) % 2, 500.0, -500.0).astype(np.float32)
     assert np.abs(base_image(checks, geometry, 4.0)[0][inner]).max() < 60
 

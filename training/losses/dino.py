@@ -77,13 +77,14 @@ class _PrototypeCrossEntropy(torch.autograd.Function):
                         into_prototypes += product(gradient.T, features[part], dtype)
                     del gradient
                 del target, logits, student
-        ctx.save_for_backward(into_features, into_prototypes)
+        # kept outside save_for_backward, so that backward may scale them in place: a copy would be K x b
+        ctx.gradients = (into_features, into_prototypes)
         return loss
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        into_features, into_prototypes = ctx.saved_tensors
-        return upstream * into_features, upstream * into_prototypes, None, None, None, None, None
+        (into_features, into_prototypes), ctx.gradients = ctx.gradients, None
+        return into_features.mul_(upstream), into_prototypes.mul_(upstream), None, None, None, None, None
 
 
 def dino_loss(

@@ -22,8 +22,8 @@ MIN_TEMPERATURE = 0.025
 """Below it ``exp(-2 / T)`` leaves float32, and rows far from every prototype would lose their targets."""
 CHUNK = 1 << 24
 """Logits made at a time: 64 MB in float32."""
-KEEP = 1 << 28
-"""Teacher logits kept between Sinkhorn's passes where there are no more than this (1 GiB); else made again."""
+KEEP = 1 << 27
+"""Teacher logits kept between Sinkhorn's passes where there are no more than this (512 MiB); else made again."""
 
 
 def product(a: Tensor, b: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -63,7 +63,8 @@ class SinkhornTargets:
             kept = torch.empty(len(features), len(prototypes), device=features.device)
             for part in chunks(len(features), len(prototypes), chunk):
                 kept[part] = self._affinity(part)
-            self._kept = kept
+            self._kept, self.features, self.prototypes = kept, None, None  # all that is asked later is in the table
+        self._rows = len(features)
         self.weight = torch.ones(len(prototypes), device=features.device)
         tiny = torch.finfo(torch.float32).tiny
         for iteration in range(iterations):
@@ -78,7 +79,7 @@ class SinkhornTargets:
             self.weight = self.weight / self.weight.amax()  # a common factor changes nothing; keep it in range
 
     def __len__(self) -> int:
-        return len(self.features)
+        return self._rows
 
     def rows(self, part: slice) -> Tensor:
         """Targets of some rows, (R, K) float32, each summing to 1; the caller may write to them."""
