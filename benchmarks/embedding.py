@@ -13,6 +13,7 @@ nothing of ours speeds it up.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -129,12 +130,13 @@ def compare(name: str, config: ViTConfig, turns: int, peak_size: int) -> tuple[l
     encoder = trained_like(config)
     volume = phantom((config.img_size[0] + 4, *config.img_size[1:]))  # two windows at a stride of 4 slices
     product, product_gflop = matmul(peak_size)
+    outputs: dict[str, object] = {}  # the last turn's, for the agreement
     works = {
-        "ours": lambda: embed(volume, encoder, overlap=TWO_THIRDS),
-        "explicit": lambda: recipe(encoder, volume, TWO_THIRDS, explicit=True, our_weights=False),
-        "sdpa": lambda: recipe(encoder, volume, TWO_THIRDS, explicit=False, our_weights=False),
-        "card": lambda: recipe(encoder, volume, CARD, explicit=True, our_weights=False),
-        "ours at 0.75": lambda: embed(volume, encoder, overlap=CARD),
+        "ours": lambda: outputs.update(ours=embed(volume, encoder, overlap=TWO_THIRDS)),
+        "explicit": lambda: outputs.update(explicit=recipe(encoder, volume, TWO_THIRDS, True, our_weights=False)),
+        "sdpa": lambda: outputs.update(sdpa=recipe(encoder, volume, TWO_THIRDS, False, our_weights=True)),
+        "card": lambda: outputs.update(card=recipe(encoder, volume, CARD, True, our_weights=False)),
+        "ours at the card's": lambda: embed(volume, encoder, overlap=CARD),
         "matmul": product,
     }
     times = take_turns(works, turns)
@@ -145,29 +147,31 @@ def compare(name: str, config: ViTConfig, turns: int, peak_size: int) -> tuple[l
     speed = [
         [name, "explicit softmax, stride 4 slices (equal windows)", ratio(times["explicit"], times["ours"])],
         [name, "SDPA, stride 4 slices (equal windows)", ratio(times["sdpa"], times["ours"])],
-        [name, "the card's own: explicit softmax, overlap 0.75", ratio(times["card"], times["ours at 0.75"])],
+        [name, "the card's own: explicit softmax, overlap 0.75", ratio(times["card"], times["ours at the card's"])],
         [name, "PyTorch's float32 matmul rate (share that embed reaches)", share],
     ]
-    mine = ours_in_float32(encoder, volume, TWO_THIRDS)
-    stored = embed(volume, encoder, overlap=TWO_THIRDS).tokens.astype(np.float32)
-    fair = recipe(encoder, volume, TWO_THIRDS, explicit=True, our_weights=True)
-    sampled = recipe(encoder, volume, TWO_THIRDS, explicit=True, our_weights=False)
-    card = recipe(encoder, volume, CARD, explicit=True, our_weights=False)
-    spread = float(fair.std())
-    agreement = [
-        [name, "stride 4 slices, same token weights, float32", float(np.abs(mine - fair).max()), spread],
-        [name, "the same after keeping as float16", float(np.abs(stored - fair).max()), spread],
-        [name, "stride 4 slices, MONAI's own sampling of its Gaussian", float(np.abs(mine - sampled).max()), spread],
-        [name, "overlap 0.75: windows placed up to 3 slices off", float(np.abs(mine - card).max()), spread],
-    ]
+    exact = ours_in_float32(encoder, volume, TWO_THIRDS)
+    fair, spread = outputs["sdpa"], float(outputs["sdpa"].std())
+    pairs = {
+        "stride 4 slices, same token weights, float32": (exact, fair),
+        "the same after keeping as float16": (outputs["ours"].tokens.astype(np.float32), fair),
+        "stride 4 slices, MONAI's own sampling of its Gaussian": (exact, outputs["explicit"]),
+        "overlap 0.75, whose windows are placed up to 3 slices off": (exact, outputs["card"]),
+    }
+    agreement = [[name, what, float(np.abs(a - b).max()), spread] for what, (a, b) in pairs.items()]
     return speed, agreement
+
+
+def _load() -> str:
+    """How busy the machine was: on a shared one the ratios scatter."""
+    return f"Load average at the end: {os.getloadavg()[0]:.1f}." if hasattr(os, "getloadavg") else ""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the comparison and prints it; without --quick also writes the results page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tiny network, nothing written")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -177,7 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
         speed += faster
         agreement += closer
     tables = [
-        "Speed: the rival's time over ours, median of turns taken alternately. For the matmul rate, ours over it.",
+        f"Speed: the rival's time over ours, median of {options.turns} turns taken alternately; for the matmul rate, "
+        f"ours over it. {_load()}",
         markdown_table(["size", "rival", "ratio"], speed),
         "Agreement: largest difference of any token channel. The standard deviation of the tokens gives the scale.",
         markdown_table(["size", "compared with the recipe", "largest difference", "token sd"], agreement),

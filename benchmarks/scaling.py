@@ -57,6 +57,7 @@ def crops_per_second(folder: Path) -> float:
 
 def checkpoint_seconds(config: Path, folder: Path, repeats: int) -> dict[str, float]:
     """Seconds that a save holds up training, that a save takes in all, and that a load takes; and its size in MB."""
+    torch.set_num_threads(1)  # as the runs beside it
     settings = load_config(config, ["data.root=none", f"run.dir={folder}"])
     model = build(settings, torch.device("cpu"))
     optimiser = torch.optim.AdamW(model.student.parameters())
@@ -112,17 +113,19 @@ def main() -> None:
     one, two = statistics.median(rates[1]), statistics.median(rates[2])
     ratios = [b / a for a, b in zip(rates[1], rates[2], strict=True)]
     spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    starts = f"{statistics.median(fresh):.1f} s / {statistics.median(resumed):.1f} s"
     page = f"""# Weak scaling and the cost of resuming
 
-`python benchmarks/scaling.py`, config `{args.config.stem}`, {args.batch} samples a process and step, one CPU thread a process,
-{args.repeats} turns of each, {os.cpu_count()} cores, load {os.getloadavg()[1]:.1f} while it ran. One- and two-process runs took turns; read the ratios,
-not the rates, and where the load is above the cores not the weak scaling either.
+`python benchmarks/scaling.py`, config `{args.config.stem}`, {args.batch} samples a process and step, one CPU
+thread a process, {args.repeats} turns of each, {os.cpu_count()} cores, load {os.getloadavg()[1]:.1f} while it ran.
+One- and two-process runs took turns. Read the ratios, not the rates; where the load is above the number of cores,
+a second process also gets a second share of the machine, and weak scaling looks better than it is.
 
 | what | value |
 |---|---|
 | crops/s, 1 process / 2 processes | {one:.1f} / {two:.1f} |
 | weak scaling, 2 over 1 (perfect: 2; in brackets the turns' range) | {spread} |
-| start of the command to the first step done, fresh / resumed | {statistics.median(fresh):.1f} s / {statistics.median(resumed):.1f} s |
+| start of the command to the first step done, fresh / resumed | {starts} |
 | checkpoint on disk | {costs["mb"]:.0f} MB |
 | training held up by a save | {costs["pause"]:.3f} s, {costs["pause"] / step:.3f} of a step |
 | save in the background / load | {costs["save"]:.2f} s / {costs["load"]:.2f} s |

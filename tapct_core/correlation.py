@@ -17,6 +17,10 @@ from .geometry import Geometry
 from .peaks import parabolic_peaks
 
 
+TIE = 1e-3
+"""Correlation that decides between equals; more would hold patches back from where they belong."""
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """HU after a contrast curve, (z, y, x) float32, and its Geometry: what correlation compares."""
@@ -125,6 +129,11 @@ def _fft_size(n: int) -> int:
 
 
 def peaks(correlation: torch.Tensor, step_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Each map's highest place, between the samples -> shifts (N, 3) LPS mm, heights (N,)."""
-    index, heights = parabolic_peaks(correlation.numpy())
+    """Each map's highest place, between the samples -> shifts (N, 3) LPS mm, heights (N,).
+
+    Of equals the one nearest the middle: across a single slice nothing says how far to move.
+    """
+    ticks = torch.linspace(-1, 1, correlation.shape[1]) ** 2
+    away = TIE * (ticks[:, None, None] + ticks[:, None] + ticks)
+    index, heights = parabolic_peaks((correlation - away).numpy())
     return (index - (correlation.shape[1] - 1) / 2)[:, ::-1] * step_mm, heights

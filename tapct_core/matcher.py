@@ -223,7 +223,9 @@ class Matcher:
         points = np.repeat(point[None], len(places), axis=0)
         images = (self.pair.a.image, self.pair.b.image)
         shift, height = peaks(correlate(*images, points, places, linears, NCC_STEP_MM, PATCH_MM, REACH_MM), NCC_STEP_MM)
-        return places + shift, height
+        grid = self.pair.b.scanned
+        inside = grid.to_world(grid.to_index(places + shift).clip(-0.5, np.array(grid.shape) - 0.5))
+        return inside, height
 
 
 def _snapped(geometry: Geometry, points_lps_mm: np.ndarray) -> np.ndarray:

@@ -203,12 +203,15 @@ class StudentTeacher(nn.Module):
         answers = [answer._replace(dino_prototypes=None, ibot_prototypes=None) for answer in answers]
         for i, (views, mask) in enumerate(zip(micro_batches, masks, strict=True)):
             spacing = spacing_mm[i] if isinstance(spacing_mm, Sequence) else spacing_mm
-            with sync(i == len(micro_batches) - 1) if sync else nullcontext():
+            last = i == len(micro_batches) - 1
+            with sync(last) if sync else nullcontext():
                 crops = [views.globals, views.locals] if len(views.locals) else [views.globals]
                 with self._precision(views.globals):
                     output = student(crops, mask, hidden[i])
                 losses = self._losses(step, views, mask, output, answers[i], spacing)
                 total = sum(getattr(self.spec, name) * loss for name, loss in losses.items())
+                if last:
+                    step.targets.clear()  # kept teacher logits need not outlive their use
                 if backward:
                     total.backward()
             for name, loss in [*losses.items(), ("total", total)]:

@@ -20,7 +20,7 @@ from ..distributed import all_reduce_sum
 
 MIN_TEMPERATURE = 0.025
 """Below it ``exp(-2 / T)`` leaves float32, and rows far from every prototype would lose their targets."""
-CHUNK = 1 << 24
+CHUNK = 1 << 23
 """Logits made at a time: 64 MB in float32."""
 KEEP = 1 << 27
 """Teacher logits kept between Sinkhorn's passes where there are no more than this (512 MiB); else made again."""

@@ -1,0 +1,246 @@
+"""What the widgets of one viewer share: its scans in order of time, their features, and the encoder chosen.
+
+A scan is there as soon as its layer is, however it was opened. Each viewer has its own session, which lives
+no longer than the viewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+from napari.layers import Image, Layer
+from psygnal import Signal
+
+from tapct_core.volume import CTVolume
+
+from .layers import GEOMETRY, SOURCE, ct_from_layer
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from tapct_core.features import FeatureMap
+
+    from .jobs import Job
+
+DATE = "tapct_date"
+"""Key of ``layer.metadata``: YYYY-MM-DD as a person gave it, where the file has none."""
+
+
+@dataclass(eq=False)
+class Scan:
+    """One time point: its layer and volume, and what was made of it. ``parts`` are its further layers by role."""
+
+    layer: Image
+    volume: CTVolume
+    features: FeatureMap | None = None
+    parts: dict[str, Layer] = field(default_factory=dict)
+    jobs: set[Job] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """As the layer list has it."""
+        return self.layer.name
+
+    @property
+    def date(self) -> str:
+        """YYYY-MM-DD; a person's word counts more than the file's; "" where neither is known."""
+        given = self.layer.metadata.get(DATE, "")
+        own = self.volume.source.dicom.date if self.volume.source.dicom else ""
+        return given or (f"{own[:4]}-{own[4:6]}-{own[6:8]}" if len(own) == 8 else "")
+
+    def lps_mm(self, drawn: tuple[float, ...]) -> np.ndarray | None:
+        """Where a drawn position lies in the patient, LPS mm (3,); None outside the scan."""
+        point = self.volume.geometry.to_world(np.array(self.layer.world_to_data(drawn)))
+        return point if self.volume.geometry.contains(point) else None
+
+    def index(self, drawn: tuple[float, ...]) -> tuple[int, int, int] | None:
+        """The voxel (z, y, x) under a drawn position; None outside the scan."""
+        place = np.rint(self.layer.world_to_data(drawn)).astype(int)
+        inside = ((place >= 0) & (place < self.volume.hu.shape)).all()
+        return tuple(int(p) for p in place) if inside else None
+
+    def drop_jobs(self) -> None:
+        """Nothing that still runs for this scan may arrive any more."""
+        for job in list(self.jobs):
+            job.drop()
+        self.jobs.clear()
+
+
+class Session:
+    """The scans of one viewer. Get it with :func:`session_of`."""
+
+    scans_changed = Signal()
+    """A scan came, went, was renamed, dated, or another one is shown."""
+    features_changed = Signal(object)
+    """The Scan whose features are new."""
+    part_removed = Signal(object, str)
+    """A Scan and the role of a layer of it that somebody deleted."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = ref(viewer)
+        self._scans: list[Scan] = []
+        self.active: Scan | None = None
+        self.encoder_name: str | None = None
+        """A name, or a folder; None is the package's default."""
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_selected)
+        for layer in viewer.layers:
+            self._add(layer)
+        self._choose()
+
+    @property
+    def viewer(self) -> Viewer | None:
+        """The viewer, None once it is gone."""
+        return self._viewer()
+
+    @property
+    def scans(self) -> list[Scan]:
+        """In order of date; those without one come last, in the order in which they were opened."""
+        return sorted(self._scans, key=lambda scan: scan.date or "9999")
+
+    def scan_of(self, layer: Layer | None) -> Scan | None:
+        """The scan that a layer is, or is a part of."""
+        for scan in self._scans:
+            if layer is scan.layer or any(layer is part for part in scan.parts.values()):
+                return scan
+        return None
+
+    def show(self, scan: Scan) -> None:
+        """Shows one scan with its parts and hides the others; which of its parts were visible is kept."""
+        for other in self._scans:
+            for layer in (other.layer, *other.parts.values()):
+                if other is scan and other is not self.active:
+                    layer.visible = layer.metadata.get("tapct_shown", True)
+                elif other is not scan:
+                    if other is self.active:
+                        layer.metadata["tapct_shown"] = layer.visible
+                    layer.visible = False
+        scan.layer.visible = True
+        if scan is not self.active:
+            self.active = scan
+            self._look_at(scan)
+            self.scans_changed.emit()
+
+    def set_date(self, scan: Scan, date: str) -> None:
+        """A date (YYYY-MM-DD, or "") that a person gives a scan."""
+        scan.layer.metadata[DATE] = date
+        self.scans_changed.emit()
+
+    def set_features(self, scan: Scan, features: FeatureMap) -> None:
+        """New features of a scan that is still open."""
+        if scan in self._scans:
+            scan.features = features
+            self.features_changed.emit(scan)
+
+    def add_part(self, scan: Scan, role: str, layer: Layer) -> Layer:
+        """Adds a layer that belongs to a scan, in place of the one it had in that role."""
+        viewer = self.viewer
+        old = scan.parts.pop(role, None)
+        if old is not None and old in viewer.layers:
+            viewer.layers.remove(old)
+        scan.parts[role] = layer
+        selected = viewer.layers.selection.active
+        viewer.add_layer(layer)
+        layer.visible = scan is self.active
+        if selected is not None and selected in viewer.layers:
+            viewer.layers.selection.active = selected
+        return layer
+
+    def focus_lps_mm(self, scan: Scan) -> tuple[float, float, float]:
+        """Where the person looks: the middle of the view on the slice that is shown, LPS mm."""
+        viewer = self.viewer
+        drawn = np.array(viewer.dims.point, dtype=float)
+        shown = list(viewer.dims.displayed)
+        drawn[shown] = np.array(viewer.camera.center)[-len(shown) :]
+        return tuple(float(c) for c in scan.volume.geometry.to_world(np.array(scan.layer.world_to_data(drawn))))
+
+    def _look_at(self, scan: Scan) -> None:
+        """Time points may lie apart in the scanner; a slice outside the scan would show nothing."""
+        drawn = np.array(self.viewer.dims.point, dtype=float)
+        index = np.array(scan.layer.world_to_data(drawn))
+        top = np.array(scan.volume.hu.shape) - 1
+        if (index < -0.5).any() or (index > top + 0.5).any():
+            outside = (index < -0.5) | (index > top + 0.5)
+            index[outside] = (top / 2)[outside]
+            self.viewer.dims.set_point(range(3), scan.layer.data_to_world(index))
+
+    def _add(self, layer: Layer) -> bool:
+        if not isinstance(layer, Image) or SOURCE not in layer.metadata or layer.ndim != 3:
+            return False
+        if layer.metadata[GEOMETRY].shape != layer.data.shape:
+            return False
+        volume = ct_from_layer(layer.data, {"name": layer.name, "metadata": layer.metadata})
+        self._scans.append(Scan(layer, volume))
+        layer.events.name.connect(self._on_renamed)
+        return True
+
+    def _choose(self) -> None:
+        visible = [scan for scan in self.scans if scan.layer.visible]
+        self.active = (visible or self.scans or [None])[0]
+
+    def _on_inserted(self, event: Any) -> None:
+        if self._add(event.value):
+            if self.active is None:
+                self._choose()
+            self.scans_changed.emit()
+
+    def _on_removed(self, event: Any) -> None:
+        layer = event.value
+        scan = self.scan_of(layer)
+        if scan is None:
+            return
+        if layer is scan.layer:
+            scan.drop_jobs()
+            self._scans.remove(scan)
+            if self.active is scan:
+                self._choose()
+            self.scans_changed.emit()
+        else:
+            role = next(role for role, part in scan.parts.items() if part is layer)
+            del scan.parts[role]
+            self.part_removed.emit(scan, role)
+
+    def _on_selected(self, event: Any) -> None:
+        scan = self.scan_of(event.value)
+        if scan is not None and scan is not self.active and scan.layer.visible:
+            self.active = scan
+            self.scans_changed.emit()
+
+    def _on_renamed(self, event: Any) -> None:
+        self.scans_changed.emit()
+
+
+_sessions: WeakKeyDictionary[Viewer, Session] = WeakKeyDictionary()
+
+
+def session_of(viewer: Viewer) -> Session:
+    """The session of a viewer, made on first use. napari hands widgets a proxy; the viewer itself is the key."""
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    if viewer not in _sessions:
+        _sessions[viewer] = Session(viewer)
+    return _sessions[viewer]
+
+
+def run_for(scan: Scan, job: Job) -> Job:
+    """Starts a job whose results nobody wants once the scan is closed."""
+    scan.jobs = {one for one in scan.jobs if one.running} | {job}
+    return job.start()
+
+
+def bind_key(viewer: Viewer, key: str, method: Callable[[], None]) -> None:
+    """Runs a widget's bound ``method`` on ``key`` for as long as the widget lives."""
+    from weakref import WeakMethod
+
+    weak = WeakMethod(method)
+
+    def pressed(_viewer: Viewer) -> None:
+        found = weak()
+        if found is not None:
+            found()
+
+    viewer.bind_key(key, pressed, overwrite=True)
