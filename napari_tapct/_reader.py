@@ -14,7 +14,7 @@ from tapct_core.io import list_series, load_ct, load_labels
 from tapct_core.io.checks import LooksLikeLabels
 from tapct_core.volume import CTVolume
 
-from .layers import SOURCE, ct_layer, labels_layer
+from .layers import SOURCE, ct_image, labels_layer
 
 MOST_SERIES = 8
 """CT series of one folder that are opened together; 8 of 512 x 512 x 600 voxels take 2.5 GB."""
@@ -69,20 +69,20 @@ def _read_folder(folder: Path) -> Iterator[Layer]:
 
 def _read_file(path: Path) -> Layer:
     try:
-        return _ct(load_ct(path), _stem(path))
+        return _ct(load_ct(path), stem(path))
     except LooksLikeLabels:
-        return Layer.create(*labels_layer(load_labels(path), _stem(path)))
+        return Layer.create(*labels_layer(load_labels(path), stem(path)))
 
 
 def _ct(volume: CTVolume, name: str) -> Layer:
-    """A finished layer rather than a tuple: only so can the contrast slider reach all HU, not just the window."""
+    return ct_image(volume, ct_name(volume, name))
+
+
+def ct_name(volume: CTVolume, name: str) -> str:
+    """What a CT's layer is called: a DICOM series by its date and description, else ``name``."""
     dicom = volume.source.dicom
-    if dicom is not None:
-        name = " ".join(word for word in (dicom.date, dicom.description) if word) or name
-    layer = Layer.create(*ct_layer(volume, name))
-    low, high = layer.contrast_limits
-    layer.contrast_limits_range = (min(low, float(volume.hu.min())), max(high, float(volume.hu.max())))
-    return layer
+    words = [word for word in (dicom.date, dicom.description) if word] if dicom else []
+    return " ".join(words) or name
 
 
 def _is_open(path: Path) -> bool:
@@ -91,7 +91,8 @@ def _is_open(path: Path) -> bool:
     return any(source and source.dicom and path in source.dicom.files for source in sources)
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """A file's name without its suffixes, .nii.gz being two."""
     name = path.name
     for suffix in (".gz", path.with_suffix("").suffix if name.lower().endswith(".gz") else path.suffix):
         name = name[: -len(suffix)] if suffix and name.lower().endswith(suffix.lower()) else name

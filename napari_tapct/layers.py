@@ -11,13 +11,16 @@ What is true in the patient is the Geometry that travels in ``layer.metadata``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry, Orientation, Shape
 from tapct_core.volume import CTVolume, LabelMap, Source
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -48,6 +51,36 @@ def ct_layer(volume: CTVolume, name: str, window: tuple[float, float] | None = N
         "metadata": {GEOMETRY: volume.geometry, SOURCE: volume.source},
     }
     return volume.hu, attributes, "image"
+
+
+def ct_image(volume: CTVolume, name: str, hu_range: tuple[float, float] | None = None) -> Layer:
+    """:func:`ct_layer` as a finished layer: only so can the contrast slider reach all HU, not just the window.
+
+    ``hu_range`` (lowest, highest) spares reading all voxels where it is known.
+    """
+    from napari.layers import Layer
+
+    layer = Layer.create(*ct_layer(volume, name))
+    low, high = layer.contrast_limits
+    least, most = hu_range or (float(volume.hu.min()), float(volume.hu.max()))
+    layer.contrast_limits_range = (min(low, least), max(high, most))
+    return layer
+
+
+def placement_on(scan: Geometry, grid: Geometry) -> dict[str, Any]:
+    """How a coarser grid of the same scan is drawn: over the scan's own drawing, an oblique one's too.
+
+    The grid's axes must run along the scan's.
+    """
+    drawn = placement(scan)
+    scale, translate = np.array(drawn["scale"]), np.array(drawn["translate"])
+    first = scan.to_index(grid.to_world(np.zeros(3)))
+    step = np.array(grid.spacing_mm) / scan.spacing_mm
+    return {
+        **drawn,
+        "scale": tuple(_exact(scale * step).tolist()),
+        "translate": tuple(_exact(translate + first * scale).tolist()),
+    }
 
 
 def labels_layer(labels: LabelMap, name: str) -> LayerData:

@@ -6,7 +6,6 @@ no longer than the viewer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
@@ -230,17 +229,3 @@ def run_for(scan: Scan, job: Job) -> Job:
     """Starts a job whose results nobody wants once the scan is closed."""
     scan.jobs = {one for one in scan.jobs if one.running} | {job}
     return job.start()
-
-
-def bind_key(viewer: Viewer, key: str, method: Callable[[], None]) -> None:
-    """Runs a widget's bound ``method`` on ``key`` for as long as the widget lives."""
-    from weakref import WeakMethod
-
-    weak = WeakMethod(method)
-
-    def pressed(_viewer: Viewer) -> None:
-        found = weak()
-        if found is not None:
-            found()
-
-    viewer.bind_key(key, pressed, overwrite=True)

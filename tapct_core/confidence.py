@@ -21,7 +21,16 @@ PLACE_SIGNS = (
     "similarity", "ncc", "cycle_mm", "votes_cycle_mm", "votes_spread_mm", "margin", "leads", "off_prior_mm",
     "prior_spread_mm", "inside_mm", "agreement",
 )  # fmt: skip
-PRESENCE_SIGNS = ("core_ncc", "ncc", "contrast", "contrast_kept", "contrast_known", "core_change", "similarity")
+PRESENCE_SIGNS = (
+    "core_ncc",
+    "ncc",
+    "contrast",
+    "contrast_kept",
+    "contrast_known",
+    "core_change",
+    "core_excess",
+    "similarity",
+)
 BANDS = ((0.9, "high"), (0.6, "moderate"), (0.0, "low"))
 """Lowest probability of each band."""
 ABSENT_BELOW = 0.5
@@ -103,10 +112,16 @@ def presence_signs(
 
     ``contrast`` is how much the core stands out from its surroundings in a, at the size where it does most,
     ``contrast_kept`` the share of it that b shows at that size or a smaller one, ``contrast_known`` the same
-    where the contrast in a is enough to tell, ``core_change`` the change of the core's level, ``core_ncc`` the
-    correlation of the inner 14 mm.
+    where the contrast in a is enough to tell, ``core_change`` the change of the core's level, ``core_excess`` the
+    change of the core beyond its surroundings' in units of how much those vary, ``core_ncc`` the correlation of
+    the inner 14 mm.
     """
-    first, second = _profile(image_a, point), _profile(image_b, place)
+    shells = _SHELLS_MM[:, None, None] * _directions()
+    sampled_a = image_a.patches(point[None], shells.reshape(1, -1, 3)).view(len(_SHELLS_MM), -1).numpy()
+    sampled_b = image_b.patches(place[None], (shells @ linear.T).reshape(1, -1, 3)).view(len(_SHELLS_MM), -1).numpy()
+    first, second = sampled_a.mean(axis=1), sampled_b.mean(axis=1)
+    change = sampled_b - sampled_a
+    around = change[16:].reshape(-1)  # beyond 16 mm, where a lesion seldom reaches
     contrasts = {size: _contrast(first, size) for size in (4, 6, 8, 11, 14)}
     size = max(contrasts, key=lambda s: abs(contrasts[s]))
     contrast = contrasts[size]
@@ -119,15 +134,9 @@ def presence_signs(
         "contrast_kept": kept,
         "contrast_known": (kept - 0.5) * min(1.0, abs(contrast) / 0.3),
         "core_change": abs(float(first[:4].mean() - second[:4].mean())),
+        "core_excess": float(np.log1p(abs(change[:4].mean() - np.median(around)) / (np.abs(around).mean() + 0.05))),
         "core_ncc": float(core.max()),
     }
-
-
-def _profile(image: Image, point: np.ndarray) -> np.ndarray:
-    """Mean level on spheres of 0, 1, 2 ... mm radius round a point -> (22,)."""
-    return image.patches(point[None], (_SHELLS_MM[:, None, None] * _directions()).reshape(1, -1, 3)).view(
-        len(_SHELLS_MM), -1
-    ).mean(dim=1).numpy()  # fmt: skip
 
 
 def _contrast(profile: np.ndarray, radius: int) -> float:

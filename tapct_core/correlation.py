@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from .geometry import Geometry
 from .peaks import parabolic_peaks
 
-
 TIE = 1e-3
 """Correlation that decides between equals; more would hold patches back from where they belong."""
 

@@ -206,13 +206,21 @@ def _draw_lesions(
         index = places[tissue][rng.integers(len(places[tissue]))] + rng.uniform(-0.4, 0.4, 3)
         point = volume.geometry.to_world(index * (1, step, step))
         if all(np.linalg.norm(point - np.array(other.baseline_lps_mm)) > 30 for other in drawn):
-            drawn.append(_draw_lesion(f"lesion {len(drawn) + 1}", tissue, point, motion, grid, rng))
+            around = float(smooth[tuple(np.rint(index).astype(int))])
+            drawn.append(_draw_lesion(f"lesion {len(drawn) + 1}", tissue, around, point, motion, grid, rng))
     return tuple(drawn)
 
 
 def _draw_lesion(
-    name: str, tissue: str, point: np.ndarray, motion: Motion, grid: Geometry, rng: np.random.Generator
+    name: str,
+    tissue: str,
+    around_hu: float,
+    point: np.ndarray,
+    motion: Motion,
+    grid: Geometry,
+    rng: np.random.Generator,
 ) -> SyntheticLesion:
+    """A lesion that can be seen: solid in lung, 40 to 90 HU darker or brighter than soft tissue round it."""
     fate = str(rng.choice(FATES, p=(0.3, 0.23, 0.23, 0.12, 0.12)))
     before = float(np.exp(rng.uniform(np.log(4), np.log(14))))
     scale = {"stable": (0.95, 1.05), "grown": (1.2, 1.7), "shrunk": (0.5, 0.85), "vanished": (0, 0), "new": (1, 1)}[

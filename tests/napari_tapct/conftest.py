@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QWidget
 from scipy.spatial.transform import Rotation
 
 from tapct_core.samples import sample_paths
@@ -60,3 +65,40 @@ def _itk(values: np.ndarray, ras: np.ndarray, path: Path) -> None:
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     SimpleITK.WriteImage(image, str(path))
+
+
+@pytest.fixture
+def two_series(data_dir, tmp_path):
+    """A folder with the real series, and a shorter one made from it."""
+    source = sorted((data_dir / "dicom" / "ts_example_series").iterdir())
+    folder = tmp_path / "study"
+    folder.mkdir()
+    uid = pydicom.uid.generate_uid()
+    for i, path in enumerate(source):
+        shutil.copy(path, folder / f"a{i:03d}.dcm")
+    headers = sorted((pydicom.dcmread(path) for path in source), key=lambda one: one.ImagePositionPatient[2])
+    for i, header in enumerate(headers[:8]):
+        header.SeriesInstanceUID = uid
+        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        header.SeriesDescription = "shorter"
+        header.save_as(folder / f"b{i:03d}.dcm")
+    return folder
+
+
+def canvas_of(viewer) -> QWidget:
+    """The widget that shows the layers and gets mouse and keys: the native one of vispy's canvas."""
+    window = getattr(viewer, "__wrapped__", viewer).window
+    return window._qt_viewer.canvas.native
+
+
+def drag(widget: QWidget, start: QPoint, *stops: QPoint) -> None:
+    """Presses the left button at ``start``, drags it over ``stops`` and lets it go at the last."""
+    QTest.mousePress(widget, Qt.LeftButton, pos=start)
+    last = start
+    for stop in stops:
+        for step in range(1, 5):
+            QTest.mouseMove(widget, last + (stop - last) * (step / 4))
+            QApplication.processEvents()
+        last = stop
+    QTest.mouseRelease(widget, Qt.LeftButton, pos=last)
+    QApplication.processEvents()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pydicom
 import pytest
@@ -70,24 +68,6 @@ def test_what_is_no_ct_is_refused_in_one_line(make_napari_viewer_proxy, tmp_path
 
 def test_reader_takes_what_it_is_given():
     assert get_reader("a.nii.gz") is get_reader(["a.dcm", "b.dcm"]) is read
-
-
-@pytest.fixture
-def two_series(data_dir, tmp_path):
-    """A folder with the real series, and a shorter one made from it."""
-    source = sorted((data_dir / "dicom" / "ts_example_series").iterdir())
-    folder = tmp_path / "study"
-    folder.mkdir()
-    uid = pydicom.uid.generate_uid()
-    for i, path in enumerate(source):
-        shutil.copy(path, folder / f"a{i:03d}.dcm")
-    headers = sorted((pydicom.dcmread(path) for path in source), key=lambda one: one.ImagePositionPatient[2])
-    for i, header in enumerate(headers[:8]):
-        header.SeriesInstanceUID = uid
-        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
-        header.SeriesDescription = "shorter"
-        header.save_as(folder / f"b{i:03d}.dcm")
-    return folder
 
 
 def test_dicom_folder_opens_every_series_and_shows_the_longest(make_napari_viewer_proxy, two_series):

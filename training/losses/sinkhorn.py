@@ -21,9 +21,9 @@ from ..distributed import all_reduce_sum
 MIN_TEMPERATURE = 0.025
 """Below it ``exp(-2 / T)`` leaves float32, and rows far from every prototype would lose their targets."""
 CHUNK = 1 << 23
-"""Logits made at a time: 64 MB in float32."""
-KEEP = 1 << 27
-"""Teacher logits kept between Sinkhorn's passes where there are no more than this (512 MiB); else made again."""
+"""Logits made at a time: 32 MB in float32."""
+KEEP = 1 << 28
+"""Teacher logits kept between Sinkhorn's passes where there are no more than this (1 GiB); else made again."""
 
 
 def product(a: Tensor, b: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

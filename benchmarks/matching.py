@@ -1,0 +1,243 @@
+"""Accuracy of matching against what a user has already, on follow-ups whose truth is known.
+
+    python -m benchmarks.matching --data ../shared/data --split test --encoder tap-ct-xs-3d --out docs/results/matching.md
+
+Synthetic STANDARD and HARD follow-ups of the split's patients and, for the test split, the breathing pair with
+its given points. Every row of one table is measured in the same run on the same points. Intervals: 95 %,
+bootstrap over pairs of scans, patients first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks import matching_rivals as rivals
+from benchmarks.common import markdown_table, write_page
+from tapct_core import load_ct, load_encoder
+from tapct_core.embedding import embed
+from tapct_core.matching import STEPS, match_points, prepare_pair
+from tapct_core.synthetic import HARD, STANDARD, make_follow_up
+from tapct_core.volume import CTVolume
+
+SPLITS = {
+    "dev": ("ct/crlm_ct_1006", "ct/pyradiomics_lung2", "ct_limbs/sts_024", "ct_limbs/sts_025"),
+    "test": ("ct/plastimatch_t0", "ct/ts_example_abdpelvis", "ct_limbs/sts_026", "ct_limbs/sts_028"),
+}
+SPECS = {"STANDARD": STANDARD, "HARD": HARD}
+FINE = ("trilinear", "subtoken")
+OURS: dict[str, tuple[str, ...]] = {
+    "nearest token": ("tokens",),
+    "+ between tokens": ("tokens", *FINE),
+    "+ surroundings": ("tokens", "pooled", *FINE),
+    "+ coarse motion": ("tokens", "pooled", *FINE, "prior"),
+    "+ votes": ("tokens", "pooled", *FINE, "prior", "votes"),
+    "+ way back (all, without HU)": ("tokens", "pooled", *FINE, "prior", "votes", "way_back"),
+    "+ HU descriptor": ("tokens", "pooled", "hu", *FINE, "prior", "votes", "way_back"),
+    "+ block matching": tuple(step for step in STEPS if step != "ncc"),
+    "all": STEPS,
+    "all but block matching": tuple(step for step in STEPS if step != "blocks"),
+    "all but votes": tuple(step for step in STEPS if step not in ("votes", "way_back")),
+    "all but features": tuple(step for step in STEPS if step not in ("tokens", "pooled")),
+}
+
+
+@dataclass
+class Case:
+    """One pair of scans with points whose places are known."""
+
+    patient: str
+    kind: str
+    before: CTVolume
+    after: CTVolume
+    points: np.ndarray
+    truth: np.ndarray
+    radius_mm: np.ndarray
+
+
+@dataclass
+class Tally:
+    """What a row collects: per point errors and more; per pair seconds."""
+
+    errors: list[np.ndarray] = field(default_factory=list)
+    radii: list[np.ndarray] = field(default_factory=list)
+    pairs: list[str] = field(default_factory=list)
+    top3: list[np.ndarray] = field(default_factory=list)
+    confidence: list[np.ndarray] = field(default_factory=list)
+    prepare_s: list[float] = field(default_factory=list)
+    click_s: list[float] = field(default_factory=list)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--split", choices=SPLITS, default="dev")
+    parser.add_argument("--encoder", default="none", help="name or folder; none: HU alone")
+    parser.add_argument("--seeds", type=int, default=4, help="follow-ups a patient and kind")
+    parser.add_argument("--lesions", type=int, default=16)
+    parser.add_argument("--only", nargs="*", help="rows to measure, by name; default all")
+    parser.add_argument("--skip", nargs="*", default=[], help="rows to leave out, by name")
+    parser.add_argument("--out", type=Path, help="Markdown page to write; a JSON of the errors goes beside it")
+    args = parser.parse_args()
+    encoder = None if args.encoder == "none" else load_encoder(args.encoder)
+    kept: dict[tuple[str, str], Tally] = {}
+    for case in cases(args.data, args.split, args.seeds, args.lesions):
+        measure(case, encoder, kept, lambda row: (not args.only or row in args.only) and row not in args.skip)
+    parts = []
+    for kind in dict.fromkeys(kind for kind, _ in kept):
+        rows = {name: tally for (k, name), tally in kept.items() if k == kind}
+        count = sum(len(errors) for errors in next(iter(rows.values())).errors)
+        parts += [f"## {kind} ({count} points)", table(rows)]
+    print("\n\n".join(parts))
+    if args.out:
+        title = f"Matching, {args.split} patients, encoder {args.encoder}"
+        command = f"python -m benchmarks.matching --split {args.split} --encoder {args.encoder} --seeds {args.seeds}"
+        write_page(args.out, title, command, [__doc__.split("\n\n", 2)[2].strip(), *parts])
+        raw = {f"{kind} | {row}": [list(map(float, e)) for e in tally.errors] for (kind, row), tally in kept.items()}
+        args.out.with_suffix(".json").write_text(json.dumps(raw) + "\n", encoding="utf-8")
+
+
+def cases(data: Path, split: str, seeds: int, lesions: int) -> Iterator[Case]:
+    """Synthetic follow-ups of every patient of a split; the breathing pair if it belongs to it."""
+    for name in SPLITS[split]:
+        volume = load_ct(data / f"{name}_ct.nii.gz")
+        for kind, spec in SPECS.items():
+            for seed in range(seeds):
+                pair = make_follow_up(volume, spec, 500 + seed, lesions)
+                seen = [
+                    one for one in pair.lesions if one.in_view and one.baseline_radius_mm and one.follow_up_radius_mm
+                ]
+                if seen:
+                    points, truth = (
+                        np.array([getattr(one, part) for one in seen])
+                        for part in ("baseline_lps_mm", "follow_up_lps_mm")
+                    )
+                    radius = np.array([one.follow_up_radius_mm for one in seen])
+                    yield Case(f"{name} {seed}", kind, pair.baseline, pair.follow_up, points, truth, radius)
+    if split == "test":
+        before, after = (load_ct(data / "ct" / f"plastimatch_{phase}_ct.nii.gz") for phase in ("t0", "t5"))
+        with open(data / "ct" / "plastimatch_points_lps_mm.csv", encoding="utf-8") as file:
+            rows = [[float(row[key]) for key in ("x0", "y0", "z0", "x1", "y1", "z1")] for row in csv.DictReader(file)]
+        points, truth = np.array(rows)[:, :3], np.array(rows)[:, 3:]
+        moving = np.linalg.norm(points - truth, axis=1) > 5
+        for kind, chosen in (
+            ("breathing pair", np.ones(len(rows), bool)),
+            ("breathing pair, moving over 5 mm", moving),
+        ):
+            yield Case("plastimatch", kind, before, after, points[chosen], truth[chosen], np.full(chosen.sum(), 10.0))
+
+
+def measure(case: Case, encoder, kept: dict[tuple[str, str], Tally], wanted: Callable[[str], bool]) -> None:
+    """All rows on one case."""
+    registrations: dict[bool, rivals.Locate] = {}
+
+    def registered(spline: bool) -> rivals.Locate:
+        if spline not in registrations:
+            registrations[spline] = rivals.register(case.before, case.after, spline)
+        return registrations[spline]
+
+    volumes = case.before, case.after
+    others: dict[str, Callable[[], rivals.Locate]] = {
+        "identity": lambda: rivals.identity(*volumes),
+        "affine registration": lambda: registered(False),
+        "affine + B-spline registration": lambda: registered(True),
+        "correlation 25 mm, ±50 mm": lambda: rivals.correlation(*volumes, rivals.identity(*volumes), 25.0, 50.0),
+        "correlation 25 mm on affine, ±20 mm": lambda: rivals.correlation(*volumes, registered(False), 25.0, 20.0),
+        "multi-scale HU descriptor": lambda: rivals.descriptor(*volumes),
+    }
+    for name, build in others.items():
+        if wanted(name):
+            begin = time.perf_counter()
+            locate = build()
+            ready = time.perf_counter()
+            found = locate(case.points)
+            click = (time.perf_counter() - ready) / len(found)
+            errors = np.linalg.norm(found - case.truth, axis=1)
+            _add(kept, case, name, errors, errors <= 10, np.full(len(errors), np.nan), ready - begin, click)
+    before, after = embed(case.before, encoder), embed(case.after, encoder)
+    for name, steps in OURS.items():
+        steps = tuple(step for step in steps if encoder is not None or step not in ("tokens", "pooled"))
+        if not wanted(name) or (encoder is None and name != "all" and "hu" not in steps):
+            continue
+        if encoder is None and name == "all but features":
+            continue
+        # "All but features" is what matching does without an encoder, so it is measured on such maps.
+        scans = (embed(case.before, None), embed(case.after, None)) if name == "all but features" else (before, after)
+        steps = STEPS if name == "all but features" else OURS[name]
+        begin = time.perf_counter()
+        prepare_pair(*scans, steps)
+        ready = time.perf_counter()
+        found = match_points(*scans, case.points, steps=steps)
+        click = (time.perf_counter() - ready) / len(found)
+        off = [
+            np.array([np.linalg.norm(np.array(m.point_lps_mm) - t) for m in one.matches])
+            for one, t in zip(found, case.truth, strict=True)
+        ]
+        sure = np.array([np.nan if one.best.confidence is None else one.best.confidence for one in found])
+        errors = np.array([o[0] for o in off])
+        _add(kept, case, name, errors, np.array([o.min() <= 10 for o in off]), sure, ready - begin, click)
+    print(
+        case.patient,
+        case.kind,
+        {row: round(float(t.errors[-1].mean()), 2) for (k, row), t in kept.items() if k == case.kind},
+        flush=True,
+    )
+
+
+def _add(kept, case: Case, name: str, errors, top3, confidence, prepare_s: float, click_s: float) -> None:
+    tally = kept.setdefault((case.kind, name), Tally())
+    tally.errors.append(errors)
+    tally.radii.append(case.radius_mm)
+    tally.pairs.append(case.patient)
+    tally.top3.append(top3)
+    tally.confidence.append(confidence)
+    tally.prepare_s.append(prepare_s)
+    tally.click_s.append(click_s)
+
+
+def table(rows: dict[str, Tally]) -> str:
+    """One table; a preparation that an earlier row already did is not repeated, so only first uses count."""
+    header = [
+        "method", "mean mm", "median", "p90", "≤ 5 mm %", "≤ 10 mm %", "≤ min(r,10) %", "top 3 ≤ 10 mm %",
+        "confidence AUC", "s a click", "s to prepare",
+    ]  # fmt: skip
+    lines = []
+    for name, tally in rows.items():
+        errors, radii = np.concatenate(tally.errors), np.concatenate(tally.radii)
+        sure, right = np.concatenate(tally.confidence), errors <= 10
+        auc = roc_auc_score(right, sure) if np.isfinite(sure).all() and 0 < right.mean() < 1 else None
+        low, high = bootstrap(tally, lambda e: float(e.mean()))
+        low5, high5 = bootstrap(tally, lambda e: 100 * float((e <= 5).mean()))
+        lines.append(
+            [name, f"{errors.mean():.2f} ({low:.2f}–{high:.2f})", f"{np.median(errors):.2f}", f"{np.quantile(errors, 0.9):.1f}",
+             f"{100 * (errors <= 5).mean():.0f} ({low5:.0f}–{high5:.0f})", f"{100 * right.mean():.0f}",
+             f"{100 * (errors <= np.minimum(radii, 10)).mean():.0f}", f"{100 * np.concatenate(tally.top3).mean():.0f}",
+             "–" if auc is None else f"{auc:.2f}", f"{np.median(tally.click_s):.3f}", f"{np.max(tally.prepare_s):.1f}"]
+        )  # fmt: skip
+    return markdown_table(header, lines)
+
+
+def bootstrap(tally: Tally, figure: Callable[[np.ndarray], float], draws: int = 500) -> tuple[float, float]:
+    """95 % interval of a figure, drawing patients, then their pairs of scans, with replacement."""
+    rng = np.random.default_rng(0)
+    groups: dict[str, list[np.ndarray]] = {}
+    for pair, errors in zip(tally.pairs, tally.errors, strict=True):
+        groups.setdefault(pair.split(" ")[0], []).append(errors)
+    patients = list(groups.values())
+    values = []
+    for _ in range(draws):
+        drawn = [patients[i] for i in rng.integers(len(patients), size=len(patients))]
+        values.append(figure(np.concatenate([p[i] for p in drawn for i in rng.integers(len(p), size=len(p))])))
+    return tuple(float(v) for v in np.quantile(values, (0.025, 0.975)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""The Scans widget: open CTs, see a patient's time points in order, window them, read off values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Layer
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QGroupBox,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from tapct_core.io import SeriesInfo, list_series, load_ct, load_labels
+from tapct_core.io.checks import LooksLikeLabels
+from tapct_core.volume import CTVolume, LabelMap
+
+from ._reader import ct_name, stem
+from .jobs import Job, JobBar
+from .layers import ct_image, labels_layer
+from .living import living
+from .series_picker import SeriesPicker, thumbnail
+from .session import session_of
+from .status import StatusLine
+from .window import WindowBox
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+FILES = "CT or labels (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.dcm *.dicom *.ima);;All files (*)"
+DATE_FORM = re.compile(r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
+ASK = "date?"
+Opened = tuple[str, CTVolume | LabelMap, tuple[float, float] | None]
+
+
+class ScansWidget(QWidget):
+    """Docked widget. Scans opened by the File menu or by dropping them are listed like those opened here."""
+
+    opened = Signal(list)
+    """The layers that an Open button added."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self.session = session_of(napari_viewer)
+        self.bar = JobBar()
+        column = QVBoxLayout(self)
+        column.addLayout(self._open_row())
+        column.addWidget(self.bar)
+        column.addWidget(self._time_points(), 1)
+        column.addWidget(WindowBox(self.session))
+        column.addWidget(self._under_the_mouse())
+        self.session.scans_changed.connect(living(self.refresh))
+        self.session.features_changed.connect(living(self._on_features))
+        self.refresh()
+
+    def _open_row(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        for text, hint, slot in (
+            ("Open files …", "NIfTI, NRRD, MetaImage, or a slice of a DICOM series", self._on_open_files),
+            ("Open DICOM folder …", "A folder with one or more series", self._on_open_folder),
+        ):
+            button = QPushButton(text)
+            button.setToolTip(hint)
+            button.clicked.connect(slot)
+            row.addWidget(button)
+        return row
+
+    def _time_points(self) -> QGroupBox:
+        box = QGroupBox("Time points")
+        column = QVBoxLayout(box)
+        self.table = QTableWidget(0, 3)
+        self.table.setHorizontalHeaderLabels(["Date", "Scan", "Features"])
+        self.table.verticalHeader().hide()
+        self.table.setSelectionBehavior(QTableWidget.SelectRows)
+        self.table.setSelectionMode(QTableWidget.SingleSelection)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(0, QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(1, QHeaderView.Stretch)
+        header.setSectionResizeMode(2, QHeaderView.ResizeToContents)
+        self.table.setMinimumHeight(110)
+        self.table.cellClicked.connect(self._on_row)
+        self.table.itemChanged.connect(self._on_edited)
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        column.addWidget(self.table)
+        column.addWidget(self.hint)
+        return box
+
+    def _under_the_mouse(self) -> QGroupBox:
+        box = QGroupBox("Under the mouse")
+        self.status = StatusLine(self.session)
+        QVBoxLayout(box).addWidget(self.status)
+        return box
+
+    def refresh(self) -> None:
+        """Lists the session's scans anew."""
+        scans = self.session.scans
+        self.table.blockSignals(True)
+        self.table.setRowCount(len(scans))
+        for row, scan in enumerate(scans):
+            cells = (scan.date or ASK, scan.name, "yes" if scan.features is not None else "–")
+            for place, text in enumerate(cells):
+                cell = QTableWidgetItem(text)
+                if place:
+                    cell.setFlags(cell.flags() & ~Qt.ItemIsEditable)
+                self.table.setItem(row, place, cell)
+            if scan is self.session.active:
+                self.table.selectRow(row)
+        self.table.blockSignals(False)
+        undated = sum(not scan.date for scan in scans)
+        if not scans:
+            self.hint.setText("Nothing is open yet. Try File > Open Sample > TAP-CT.")
+        elif undated and len(scans) > 1:
+            self.hint.setText(
+                f"{undated} of {len(scans)} scans have no date in their files. Double-click “{ASK}” and type "
+                "YYYY-MM-DD, so that they stand in order."
+            )
+        else:
+            self.hint.setText("Click a row to show that scan." if len(scans) > 1 else "")
+
+    def _on_features(self, scan: Any) -> None:
+        self.refresh()
+
+    def _on_row(self, row: int, place: int) -> None:
+        self.session.show(self.session.scans[row])
+
+    def _on_edited(self, cell: QTableWidgetItem) -> None:
+        text = cell.text().strip()
+        if DATE_FORM.fullmatch(text) or not text:
+            self.session.set_date(self.session.scans[cell.row()], text)
+        else:
+            self.refresh()
+            self.hint.setText(f"“{text}” is not a date; type it as YYYY-MM-DD.")
+
+    def _on_open_files(self) -> None:
+        paths, _ = QFileDialog.getOpenFileNames(self, "Open CTs or label maps", "", FILES)
+        if paths:
+            self.open_files([Path(path) for path in paths])
+
+    def _on_open_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Open a folder of DICOM slices")
+        if path:
+            self.open_folder(Path(path))
+
+    def open_files(self, paths: Sequence[Path]) -> Job:
+        """Reads files off the interface thread and adds them."""
+        paths = list(paths)
+        return self._run(f"Reading {_named(paths)}", lambda job: _read_files(job, paths), self._add)
+
+    def open_folder(self, folder: Path) -> Job:
+        """Looks which CT series a folder holds; several are shown to choose from."""
+        return self._run(
+            f"Looking into {folder.name}",
+            lambda job: _look_into(job, folder),
+            lambda found: self._choose(folder, *found),
+        )
+
+    def _choose(self, folder: Path, series: list[SeriesInfo], pictures: list) -> None:
+        if len(series) <= 1:
+            self.open_series(folder, series)
+            return
+        picker = SeriesPicker(series, pictures, self)
+        picker.accepted.connect(lambda: self.open_series(folder, picker.chosen))
+        picker.setAttribute(Qt.WA_DeleteOnClose)
+        picker.open()
+
+    def open_series(self, folder: Path, series: Sequence[SeriesInfo]) -> Job:
+        """Reads the chosen series of a folder; none chosen means the only one."""
+        uids = [one.uid for one in series] or [None]
+        return self._run(f"Reading {folder.name}", lambda job: _read_series(job, folder, uids), self._add)
+
+    def _run(self, title: str, function: Any, done: Any) -> Job:
+        job = Job(title, function, owner=self, done=done)
+        self.bar.watch(job)
+        return job.start()
+
+    def _add(self, opened: list[Opened]) -> None:
+        viewer = self.session.viewer
+        layers = []
+        for name, volume, hu_range in opened:
+            if isinstance(volume, LabelMap):
+                layers.append(viewer.add_layer(Layer.create(*labels_layer(volume, name))))
+            else:
+                layers.append(viewer.add_layer(ct_image(volume, name, hu_range)))
+        first = next((scan for scan in self.session.scans if scan.layer in layers), None)
+        if first is not None:
+            self.session.show(first)
+        self.opened.emit(layers)
+
+
+def _named(paths: Sequence[Path]) -> str:
+    return paths[0].name if len(paths) == 1 else f"{len(paths)} files"
+
+
+def _read_files(job: Job, paths: list[Path]) -> list[Opened]:
+    opened: list[Opened] = []
+    for number, path in enumerate(paths):
+        job.report(number, len(paths))
+        if job.cancelled():
+            break
+        try:
+            opened.append(_with_range(load_ct(path), stem(path)))
+        except LooksLikeLabels:
+            opened.append((stem(path), load_labels(path), None))
+    return opened
+
+
+def _read_series(job: Job, folder: Path, uids: list[str | None]) -> list[Opened]:
+    opened = []
+    for number, uid in enumerate(uids):
+        job.report(number, len(uids))
+        if job.cancelled():
+            break
+        opened.append(_with_range(load_ct(folder, series=uid), folder.name))
+    return opened
+
+
+def _with_range(volume: CTVolume, name: str) -> Opened:
+    return ct_name(volume, name), volume, (float(volume.hu.min()), float(volume.hu.max()))
+
+
+def _look_into(job: Job, folder: Path) -> tuple[list[SeriesInfo], list]:
+    series = [one for one in list_series(folder) if one.modality == "CT"]
+    pictures: list = []
+    for number, one in enumerate(series):
+        job.report(number, len(series))
+        if job.cancelled():
+            break
+        pictures.append(thumbnail(one) if len(series) > 1 else None)
+    return series, pictures
