@@ -1,6 +1,6 @@
 """Accuracy of matching against what a user has already, on follow-ups whose truth is known.
 
-    python -m benchmarks.matching --data ../shared/data --split test --encoder tap-ct-xs-3d --out docs/results/matching.md
+    python -m benchmarks.matching --data DATA --split test --encoder tap-ct-xs-3d --out docs/results/matching.md
 
 Synthetic STANDARD and HARD follow-ups of the split's patients and, for the test split, the breathing pair with
 its given points. Every row of one table is measured in the same run on the same points. Intervals: 95 %,
@@ -116,10 +116,8 @@ def cases(data: Path, split: str, seeds: int, lesions: int) -> Iterator[Case]:
                     one for one in pair.lesions if one.in_view and one.baseline_radius_mm and one.follow_up_radius_mm
                 ]
                 if seen:
-                    points, truth = (
-                        np.array([getattr(one, part) for one in seen])
-                        for part in ("baseline_lps_mm", "follow_up_lps_mm")
-                    )
+                    points = np.array([one.baseline_lps_mm for one in seen])
+                    truth = np.array([one.follow_up_lps_mm for one in seen])
                     radius = np.array([one.follow_up_radius_mm for one in seen])
                     yield Case(f"{name} {seed}", kind, pair.baseline, pair.follow_up, points, truth, radius)
     if split == "test":
@@ -128,10 +126,7 @@ def cases(data: Path, split: str, seeds: int, lesions: int) -> Iterator[Case]:
             rows = [[float(row[key]) for key in ("x0", "y0", "z0", "x1", "y1", "z1")] for row in csv.DictReader(file)]
         points, truth = np.array(rows)[:, :3], np.array(rows)[:, 3:]
         moving = np.linalg.norm(points - truth, axis=1) > 5
-        for kind, chosen in (
-            ("breathing pair", np.ones(len(rows), bool)),
-            ("breathing pair, moving over 5 mm", moving),
-        ):
+        for kind, chosen in (("breathing pair", moving | True), ("breathing pair, moving over 5 mm", moving)):
             yield Case("plastimatch", kind, before, after, points[chosen], truth[chosen], np.full(chosen.sum(), 10.0))
 
 
@@ -184,12 +179,8 @@ def measure(case: Case, encoder, kept: dict[tuple[str, str], Tally], wanted: Cal
         sure = np.array([np.nan if one.best.confidence is None else one.best.confidence for one in found])
         errors = np.array([o[0] for o in off])
         _add(kept, case, name, errors, np.array([o.min() <= 10 for o in off]), sure, ready - begin, click)
-    print(
-        case.patient,
-        case.kind,
-        {row: round(float(t.errors[-1].mean()), 2) for (k, row), t in kept.items() if k == case.kind},
-        flush=True,
-    )
+    means = {row: round(float(t.errors[-1].mean()), 2) for (kind, row), t in kept.items() if kind == case.kind}
+    print(case.patient, case.kind, means, flush=True)
 
 
 def _add(kept, case: Case, name: str, errors, top3, confidence, prepare_s: float, click_s: float) -> None:
@@ -217,8 +208,10 @@ def table(rows: dict[str, Tally]) -> str:
         low, high = bootstrap(tally, lambda e: float(e.mean()))
         low5, high5 = bootstrap(tally, lambda e: 100 * float((e <= 5).mean()))
         lines.append(
-            [name, f"{errors.mean():.2f} ({low:.2f}–{high:.2f})", f"{np.median(errors):.2f}", f"{np.quantile(errors, 0.9):.1f}",
-             f"{100 * (errors <= 5).mean():.0f} ({low5:.0f}–{high5:.0f})", f"{100 * right.mean():.0f}",
+            [name,
+             f"{errors.mean():.2f} ({low:.2f}–{high:.2f})", f"{np.median(errors):.2f}", f"{np.quantile(errors, 0.9):.1f}",
+             f"{100 * (errors <= 5).mean():.0f} ({low5:.0f}–{high5:.0f})",
+             f"{100 * right.mean():.0f}",
              f"{100 * (errors <= np.minimum(radii, 10)).mean():.0f}", f"{100 * np.concatenate(tally.top3).mean():.0f}",
              "–" if auc is None else f"{auc:.2f}", f"{np.median(tally.click_s):.3f}", f"{np.max(tally.prepare_s):.1f}"]
         )  # fmt: skip

@@ -55,7 +55,9 @@ CASES = {
 def make_case(small: bool, device: str) -> tuple[StudentTeacher, Views, Tensor]:
     """Model, views and mask; ``small`` for the comparison of gradients."""
     size = (8, 32, 32) if small else (12, 160, 160)
-    vit = ViTConfig(img_size=size, embed_dim=48 if small else 192, depth=2 if small else 6, num_heads=3, layer_scale_init=1.0)
+    vit = ViTConfig(
+        img_size=size, embed_dim=48 if small else 192, depth=2 if small else 6, num_heads=3, layer_scale_init=1.0
+    )
     head = HeadSpec(512, 128, 64) if small else HeadSpec(65536, 1024, 256)
     torch.manual_seed(0)
     model = StudentTeacher(vit, head, LossSpec(), ibot_head=head).to(device)
@@ -86,7 +88,9 @@ def plain_sinkhorn(logits: Tensor, temperature: float) -> Tensor:
     return (q * samples).T
 
 
-def plain_step(model: StudentTeacher, views: Views, mask: Tensor, teacher_graph: bool = False, all_patches: bool = False) -> Tensor:
+def plain_step(
+    model: StudentTeacher, views: Views, mask: Tensor, teacher_graph: bool = False, all_patches: bool = False
+) -> Tensor:
     """Forward and backward; returns the loss."""
     student, teacher, batch = model.student, model.teacher, views.batch
     if teacher_graph:
@@ -122,7 +126,9 @@ def our_step(model: StudentTeacher, views: Views, mask: Tensor, two_passes: bool
         local = unit(student.dino_head.mlp(student.backbone(crops[1]).cls))
         return output._replace(dino=torch.cat([output.dino, local]))
 
-    return model.step_losses([views], [mask], TEMPERATURE, student=in_two_passes if two_passes else None).losses["total"]
+    return model.step_losses([views], [mask], TEMPERATURE, student=in_two_passes if two_passes else None).losses[
+        "total"
+    ]
 
 
 def compare_gradients() -> str:
@@ -165,14 +171,29 @@ def serve(name: str, device: str, threads: int) -> None:
         if device == "cuda":
             torch.cuda.synchronize()
         taken = time.perf_counter() - begin
-        peak = torch.cuda.max_memory_allocated() if device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = (
+            torch.cuda.max_memory_allocated()
+            if device == "cuda"
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        )
         print(json.dumps([taken, peak]), flush=True)
 
 
 def measure(device: str, turns: int, threads: int) -> str:
     """The table of all cases."""
-    command = [sys.executable, "-m", "benchmarks.training_step", "--threads", str(threads), "--device", device, "--serve"]
-    servers = {n: subprocess.Popen([*command, n], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for n in CASES}
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.training_step",
+        "--threads",
+        str(threads),
+        "--device",
+        device,
+        "--serve",
+    ]
+    servers = {
+        n: subprocess.Popen([*command, n], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for n in CASES
+    }
     times: dict[str, list[float]] = {name: [] for name in CASES}
     peaks = {}
     for turn in range(turns + 1):  # the first does not count
@@ -196,7 +217,9 @@ def measure(device: str, turns: int, threads: int) -> str:
         ]
         for name, taken in times.items()
     ]
-    return markdown_table(["case", "the saving that it lacks", "s a step", "time / plain", "peak GB", "peak / plain"], rows)
+    return markdown_table(
+        ["case", "the saving that it lacks", "s a step", "time / plain", "peak GB", "peak / plain"], rows
+    )
 
 
 def main() -> None:

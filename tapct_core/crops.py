@@ -2,7 +2,7 @@
 
 A crop draws an in-plane area and aspect and keeps the slices (depth is fixed, or scaled on request),
 which is how TAP-CT crops (arXiv 2512.00872). Its box has whole voxels, so a fixed depth leaves an in-plane
-resize. Where a crop shrinks the image the triangle kernel widens to the new voxel (antialias), exactly as
+resize. Where a crop shrinks the image, the triangle kernel by default widens to the new voxel (antialias), exactly as
 ``preprocessing.resample_hu`` does for inference: an encoder then meets one kind of sharpness.
 
 Two ways to the same numbers, chosen by device: on CPU one ``interpolate`` a crop, which is bound by memory
@@ -27,6 +27,8 @@ from .geometry import Shape
 Range = tuple[float, float]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_AT_ONCE = 1 << 27
+"""Voxels of whole slices that the batched way takes at a time: 512 MB in float32."""
 
 
 def seeded_uniforms(seeds: Sequence[int] | np.ndarray | Tensor, count: int, stream: int = 0) -> np.ndarray:
@@ -117,11 +119,13 @@ def sample_boxes(block: Shape, spec: CropSpec, seeds: Sequence[int] | np.ndarray
     return Boxes(start, extent, draws[:, 6:9] < np.array(spec.flip))
 
 
-def crop_resize(blocks: Tensor, index: Sequence[int] | np.ndarray, boxes: Boxes, size: Shape) -> Tensor:
+def crop_resize(
+    blocks: Tensor, index: Sequence[int] | np.ndarray, boxes: Boxes, size: Shape, antialias: bool = True
+) -> Tensor:
     """Cut ``boxes`` out of ``blocks`` (B, D, H, W), any dtype, and resize them -> (n, *size) float32.
 
-    ``index[i]`` is the block of box i. Linear along each axis, antialiased where the crop shrinks; the
-    device of ``blocks`` does the work.
+    ``index[i]`` is the block of box i. Linear along each axis; with ``antialias`` the kernel widens where the
+    crop shrinks, at up to twice the time on CPU. The device of ``blocks`` does the work.
     """
     index = np.asarray(index, dtype=np.int64)
     if len(index) != len(boxes.start):
@@ -129,49 +133,63 @@ def crop_resize(blocks: Tensor, index: Sequence[int] | np.ndarray, boxes: Boxes,
     # autocast would take the products in bf16, whose steps are 8 HU wide at 1000 HU
     with torch.autocast(blocks.device.type, enabled=False):
         if blocks.device.type == "cpu":
-            return _crop_each(blocks, index, boxes, size)
-        return _crop_batched(blocks, index, boxes, size)
+            return _crop_each(blocks, index, boxes, size, antialias)
+        return _crop_batched(blocks, index, boxes, size, antialias)
 
 
-def _crop_each(blocks: Tensor, index: np.ndarray, boxes: Boxes, size: Shape) -> Tensor:
+def _crop_each(blocks: Tensor, index: np.ndarray, boxes: Boxes, size: Shape, antialias: bool = True) -> Tensor:
     """Crop by crop: read only the box, resize in plane, then the slices if their number changes."""
     out = torch.empty((len(index), *size), dtype=torch.float32)
     for i, (block, start, extent, flip) in enumerate(zip(index, boxes.start, boxes.extent, boxes.flip, strict=True)):
         box = tuple(slice(int(a), int(a + n)) for a, n in zip(start, extent, strict=True))
         crop = blocks[int(block)][box].float()
         if extent[0] != size[0]:
-            along_z = _kernel(extent[:1] * 0, extent[:1], size[0], int(extent[0]), crop.device)[0]
+            along_z = _kernel(extent[:1] * 0, extent[:1], size[0], int(extent[0]), crop.device, antialias)[0]
             crop = torch.tensordot(along_z, crop, 1)
         if tuple(extent[1:]) != tuple(size[1:]):
             # widening only matters when shrinking; without it torch's antialiased kernel is twice as slow
-            shrinks = bool((extent[1:] > np.array(size[1:])).any())
-            crop = F.interpolate(crop[None], size[1:], mode="bilinear", align_corners=False, antialias=shrinks)[0]
+            widen = antialias and bool((extent[1:] > np.array(size[1:])).any())
+            crop = F.interpolate(crop[None], size[1:], mode="bilinear", align_corners=False, antialias=widen)[0]
         axes = [axis for axis in range(3) if flip[axis]]
         out[i] = crop.flip(axes) if axes else crop
     return out
 
 
-def _crop_batched(blocks: Tensor, index: np.ndarray, boxes: Boxes, size: Shape) -> Tensor:
-    """All crops at once: slices by index (or matrix), then a product along x and one along y."""
+def _crop_batched(blocks: Tensor, index: np.ndarray, boxes: Boxes, size: Shape, antialias: bool = True) -> Tensor:
+    """Many crops at once, as many as ``_AT_ONCE`` allows."""
+    step = max(1, _AT_ONCE // (size[0] * blocks.shape[2] * blocks.shape[3]))
+    out = torch.empty((len(index), *size), dtype=torch.float32, device=blocks.device)
+    for i in range(0, len(index), step):
+        part = slice(i, i + step)
+        out[part] = _crop_together(blocks, index[part], Boxes(*(a[part] for a in boxes)), size, antialias)
+    return out
+
+
+def _crop_together(blocks: Tensor, index: np.ndarray, boxes: Boxes, size: Shape, antialias: bool) -> Tensor:
+    """Slices by index (or matrix), then a product along x and one along y."""
     device, (_, height, width) = blocks.device, blocks.shape[1:]
     which = torch.as_tensor(index, device=device)
+
+    def kernel(axis: int, length: int) -> Tensor:
+        start, extent, flip = (a[:, axis] for a in boxes)
+        weights = _kernel(start, extent, size[axis], length, device, antialias)
+        return torch.where(torch.as_tensor(flip, device=device)[:, None, None], weights.flip(1), weights)
+
     if (boxes.extent[:, 0] == size[0]).all():
         steps = np.arange(size[0])
         slices = boxes.start[:, :1] + np.where(boxes.flip[:, :1], size[0] - 1 - steps, steps)
         stack = blocks[which[:, None], torch.as_tensor(slices, device=device)].float()  # (n, d, H, W)
     else:
-        along_z = _kernel(boxes.start[:, 0], boxes.extent[:, 0], size[0], blocks.shape[1], device, boxes.flip[:, 0])
+        along_z = kernel(0, blocks.shape[1])
         stack = torch.bmm(along_z, blocks[which].float().flatten(2)).unflatten(2, (height, width))
-    along_x = _kernel(boxes.start[:, 2], boxes.extent[:, 2], size[2], width, device, boxes.flip[:, 2])
-    along_y = _kernel(boxes.start[:, 1], boxes.extent[:, 1], size[1], height, device, boxes.flip[:, 1])
-    stack = torch.bmm(stack.flatten(1, 2), along_x.transpose(1, 2)).unflatten(1, (size[0], height))
-    return torch.matmul(along_y[:, None], stack)
+    stack = torch.bmm(stack.flatten(1, 2), kernel(2, width).transpose(1, 2)).unflatten(1, (size[0], height))
+    return torch.matmul(kernel(1, height)[:, None], stack)
 
 
 def _kernel(
-    start: np.ndarray, extent: np.ndarray, size: int, length: int, device: torch.device, flip: np.ndarray | None = None
+    start: np.ndarray, extent: np.ndarray, size: int, length: int, device: torch.device, antialias: bool
 ) -> Tensor:
-    """Rows of the (antialiased) linear kernel along one axis -> (n, size, length) float32.
+    """Rows of the linear kernel along one axis, widened with ``antialias`` -> (n, size, length) float32.
 
     Row i weighs the ``length`` voxels of the block for voxel i of the crop; voxels outside the box weigh
     nothing, as if the box had been cut out first.
@@ -181,12 +199,9 @@ def _kernel(
     out = torch.arange(size, device=device, dtype=torch.float32)[None, :, None]
     voxel = torch.arange(length, device=device, dtype=torch.float32)[None, None]
     centre = start + (out + 0.5) * step - 0.5
-    weights = (1 - (voxel - centre).abs() / step.clamp(min=1)).clamp(min=0)
+    weights = (1 - (voxel - centre).abs() / (step.clamp(min=1) if antialias else 1)).clamp(min=0)
     weights = weights * ((voxel >= start) & (voxel < start + extent))
-    weights = weights / weights.sum(dim=2, keepdim=True)
-    if flip is None:
-        return weights
-    return torch.where(torch.as_tensor(flip, device=device)[:, None, None], weights.flip(1), weights)
+    return weights / weights.sum(dim=2, keepdim=True)
 
 
 def _between(uniform: np.ndarray, bounds: Range) -> np.ndarray:

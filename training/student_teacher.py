@@ -316,7 +316,9 @@ class StudentTeacher(nn.Module):
     ) -> Tensor:
         grid = tuple(output.patches.shape[1:4])
         patch = tuple(size // n for size, n in zip(views.globals.shape[2:], grid, strict=True))
-        places = find_correspondences(views.placement, views.seeds, grid, patch, self.spec.dense_points, mask)
+        # air looks the same everywhere: to ask where it is only teaches noise
+        left_out = mask | views.air
+        places = find_correspondences(views.placement, views.seeds, grid, patch, self.spec.dense_points, left_out)
         maps = answer.patches if self.spec.dense_positives == "teacher" else output.patches
         spacing = torch.ones(3) if spacing is None else spacing
         return dense_loss(

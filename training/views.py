@@ -11,15 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from tapct_core.crops import CropSpec, Range, crop_resize, sample_boxes, seeded_uniforms
+from tapct_core.crops import Boxes, CropSpec, Range, crop_resize, sample_boxes, seeded_uniforms
 from tapct_core.geometry import Shape
 from tapct_core.preprocessing import InputSpec
 
 from .augment import AugmentSpec, augment
 
 N_GLOBAL = 2
+AIR_LIMIT_HU = -950.0
+"""A patch that averages at most this is air: the border that tapct_core.embedding draws too."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class ViewSpec:
     aspect: Range = (3 / 4, 4 / 3)
     depth_scale: Range = (1.0, 1.0)
     flip: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    antialias: bool = True
+    """Average what a crop shrinks, as inference does; False is up to twice as fast on CPU."""
 
     @property
     def global_crop(self) -> CropSpec:
@@ -71,6 +76,7 @@ class Views:
     locals: Tensor  # (n_local B, 1, d', h', w') float32; empty when n_local is 0
     placement: Placement  # of the global crops
     seeds: np.ndarray  # (B,) int64, the samples' seeds
+    air: Tensor  # (2 B, N) bool: patches of the global crops that hold nothing but air, before augmentation
 
     @property
     def batch(self) -> int:
@@ -101,22 +107,30 @@ def make_views(
     if len(seeds) != len(blocks):
         raise ValueError(f"{len(seeds)} seeds for {len(blocks)} blocks")
     local_views = range(N_GLOBAL, N_GLOBAL + spec.n_local)
-    crops, places = _crops(blocks, seeds, spec.global_crop, range(N_GLOBAL), augment_spec, input_spec)
-    local, _ = _crops(blocks, seeds, spec.local_crop, local_views, augment_spec, input_spec)
-    return Views(crops, local, places, seeds.astype(np.int64))
+    hu, boxes, own = _crops(blocks, seeds, spec.global_crop, range(N_GLOBAL), spec.antialias)
+    air = F.avg_pool3d(hu[:, None], input_spec.patch_size).flatten(1) <= AIR_LIMIT_HU
+    origin, step = (
+        torch.as_tensor(a, dtype=torch.float32, device=blocks.device) for a in boxes.placement(spec.global_size)
+    )
+    crops = _finish(hu, own, augment_spec, input_spec)
+    hu, _, own = _crops(blocks, seeds, spec.local_crop, local_views, spec.antialias)
+    local = _finish(hu, own, augment_spec, input_spec)
+    return Views(crops, local, Placement(origin, step), seeds.astype(np.int64), air)
 
 
 def _crops(
-    blocks: Tensor, seeds: np.ndarray, spec: CropSpec, views: range, augment_spec: AugmentSpec, input_spec: InputSpec
-) -> tuple[Tensor, Placement]:
-    if not len(views):
-        return torch.empty(0, 1, *spec.size, device=blocks.device), Placement(*torch.empty(2, 0, 3))
+    blocks: Tensor, seeds: np.ndarray, spec: CropSpec, views: range, antialias: bool
+) -> tuple[Tensor, Boxes, np.ndarray]:
+    """HU (n, d, h, w) of some views of all samples, view by view; where they lie; a seed for each crop."""
     # every crop gets a seed of its own, drawn from its sample's
-    own = np.concatenate([(seeded_uniforms(seeds, 1, view)[:, 0] * 2.0**53).astype(np.int64) for view in views])
+    own = [(seeded_uniforms(seeds, 1, view)[:, 0] * 2.0**53).astype(np.int64) for view in views]
+    own = np.concatenate([np.zeros(0, np.int64), *own])
     boxes = sample_boxes(tuple(blocks.shape[1:]), spec, own)
-    hu = crop_resize(blocks, np.tile(np.arange(len(blocks)), len(views)), boxes, spec.size)
-    hu = augment(hu, own, augment_spec)
+    return crop_resize(blocks, np.tile(np.arange(len(blocks)), len(views)), boxes, spec.size, antialias), boxes, own
+
+
+def _finish(hu: Tensor, seeds: np.ndarray, augment_spec: AugmentSpec, input_spec: InputSpec) -> Tensor:
+    """Augment and normalise: (n, d, h, w) HU -> (n, 1, d, h, w)."""
+    hu = augment(hu, seeds, augment_spec)
     # whole HU again, as an encoder meets them: the one normalisation of this road takes int16
-    hu = hu.clamp_(*input_spec.clip_hu).round_().to(torch.int16)
-    origin, step = (torch.as_tensor(a, dtype=torch.float32, device=blocks.device) for a in boxes.placement(spec.size))
-    return input_spec.normalise(hu)[:, None], Placement(origin, step)
+    return input_spec.normalise(hu.clamp_(*input_spec.clip_hu).round_().to(torch.int16))[:, None]

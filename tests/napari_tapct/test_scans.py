@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.layers import Labels
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
@@ -32,7 +33,8 @@ def test_time_points_stand_in_order_of_date_and_ask_for_it(docked, ct_files, qtb
     with qtbot.waitSignal(widget.opened, timeout=60_000):
         widget.open_files([ct_files["straight.nrrd"], ct_files["oblique.mha"]])
     table = widget.table
-    assert table.rowCount() == 3 and table.item(0, 0).text() == ASK and "3 of 3 scans have no date" in widget.hint.text()
+    assert table.rowCount() == 3 and table.item(0, 0).text() == ASK
+    assert "3 of 3 scans have no date" in widget.hint.text()
     first, second = (table.item(row, 1).text() for row in (0, 1))
     table.item(0, 0).setText("2021-05-17")
     table.item(1, 0).setText("2020-02-03")
@@ -60,7 +62,7 @@ def test_labels_open_as_labels(docked, qtbot):
     viewer, widget = docked
     with qtbot.waitSignal(widget.opened, timeout=60_000):
         widget.open_files([sample_paths("abdomen_pelvis")["labels"]])
-    assert type(viewer.layers[-1]).__name__ == "Labels" and len(session_of(viewer).scans) == 1
+    assert isinstance(viewer.layers[-1], Labels) and len(session_of(viewer).scans) == 1
 
 
 @pytest.mark.parametrize(("name", "width", "level", "letter"), PRESETS)

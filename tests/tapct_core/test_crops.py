@@ -13,24 +13,24 @@ from tapct_core.errors import UserError
 PATHS = [crops._crop_each, crops._crop_batched]
 
 
-def slow_line(values: np.ndarray, size: int) -> np.ndarray:
-    """One axis, voxel by voxel in float64: triangle kernel, widened where the line shrinks."""
+def slow_line(values: np.ndarray, size: int, antialias: bool) -> np.ndarray:
+    """One axis, voxel by voxel in float64: triangle kernel, widened where the line shrinks if asked."""
     step = len(values) / size
     out = np.zeros(size)
     for i in range(size):
         centre, total = (i + 0.5) * step, 0.0
         for j, value in enumerate(values):
-            weight = max(0.0, 1.0 - abs(j + 0.5 - centre) / max(step, 1.0))
+            weight = max(0.0, 1.0 - abs(j + 0.5 - centre) / (max(step, 1.0) if antialias else 1.0))
             out[i] += weight * value
             total += weight
         out[i] /= total
     return out
 
 
-def slow_crop(block: np.ndarray, start, extent, flip, size) -> np.ndarray:
+def slow_crop(block: np.ndarray, start, extent, flip, size, antialias) -> np.ndarray:
     box = block[tuple(slice(a, a + n) for a, n in zip(start, extent, strict=True))].astype(np.float64)
     for axis in range(3):
-        box = np.apply_along_axis(slow_line, axis, box, size[axis])
+        box = np.apply_along_axis(slow_line, axis, box, size[axis], antialias)
     return np.flip(box, [axis for axis in range(3) if flip[axis]])
 
 
@@ -42,14 +42,15 @@ def blocks() -> torch.Tensor:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("size", [(4, 9, 8), (4, 16, 12), (4, 26, 30), (6, 10, 24)])
 @pytest.mark.parametrize("depth_scale", [(1.0, 1.0), (0.5, 1.1)])
-def test_crops_equal_the_plain_reference(blocks, path, size, depth_scale):
+@pytest.mark.parametrize("antialias", [True, False])
+def test_crops_equal_the_plain_reference(blocks, path, size, depth_scale, antialias):
     spec = CropSpec(size, area=(0.2, 1.0), depth_scale=depth_scale, flip=(0.5, 0.5, 0.5))
     boxes = sample_boxes(blocks.shape[1:], spec, range(6))
     index = np.array([0, 1, 2, 2, 1, 0])
-    got = path(blocks, index, boxes, size)
+    got = path(blocks, index, boxes, size, antialias)
     assert got.shape == (6, *size) and got.dtype == torch.float32
     for i in range(6):
-        expected = slow_crop(blocks[index[i]].numpy(), boxes.start[i], boxes.extent[i], boxes.flip[i], size)
+        expected = slow_crop(blocks[index[i]].numpy(), boxes.start[i], boxes.extent[i], boxes.flip[i], size, antialias)
         np.testing.assert_allclose(got[i].numpy(), expected, atol=2e-2)  # of values up to 3000 HU
 
 
@@ -115,6 +116,18 @@ def test_uniforms_are_uniform_and_independent():
     correlation = np.corrcoef(np.concatenate([draws, other], axis=1).T) - np.eye(32)
     assert np.abs(correlation).max() < 0.1
     assert len(np.unique(draws)) == draws.size
+
+
+@pytest.mark.parametrize("count", [0, 1, 6])
+def test_any_number_of_crops(blocks, count, monkeypatch):
+    boxes = sample_boxes(blocks.shape[1:], CropSpec((4, 16, 12)), range(count))
+    index = np.arange(count) % 3
+    whole = crops._crop_batched(blocks, index, boxes, (4, 16, 12))
+    monkeypatch.setattr(crops, "_AT_ONCE", 2 * 4 * 21 * 26)  # two crops at a time
+    assert torch.allclose(crops._crop_batched(blocks, index, boxes, (4, 16, 12)), whole, atol=1e-3)
+    assert crop_resize(blocks, index, boxes, (4, 16, 12)).shape == (count, 4, 16, 12)
+    with pytest.raises(ValueError, match="block indices"):
+        crop_resize(blocks, np.zeros(count + 1, int), boxes, (4, 16, 12))
 
 
 def test_autocast_does_not_coarsen_hu(blocks):
