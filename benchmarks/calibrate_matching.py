@@ -127,18 +127,22 @@ def fit(rows: list[dict], evidence: str) -> None:
         ["lesions out of view called so", int(gone.sum()), float(said[gone].mean())],
         ["lesions in view called out of view (false)", int((~gone).sum()), float(said[~gone].mean())],
     ]
+    calls.append(
+        ["vanished or out of view, called either", int((~there).sum() + gone.sum()),
+         float((called[~there].sum() + said[gone].sum()) / max(1, (~there).sum() + gone.sum()))]
+    )  # fmt: skip
     pictures = ROOT / "docs" / "results"
     pictures.mkdir(parents=True, exist_ok=True)
-    _curves(
-        pictures / f"matching_confidence_{evidence.replace('+', '_')}.png", (right, held_place), (there, held_presence)
-    )
+    page = pictures / f"matching_confidence_{evidence.replace('+', '_')}.md"
+    _curves(page.with_suffix(".png"), (right, held_place), (there, held_presence))
     write_page(
-        pictures / f"matching_confidence_{evidence.replace('+', '_')}.md",
+        page,
         f"Confidence of matching ({evidence}), each patient held out in turn",
         "python -m benchmarks.calibrate_matching --data DATA --encoder NAME",
         [
             markdown_table(["probability", "cases", "share true", "AUC", "calibration error", "Brier"], table),
             markdown_table(["call", "cases", "share"], calls),
+            f"![reliability curves]({page.with_suffix('.png').name})",
             "Synthetic follow-ups of training and dev patients only. The other patient's scan counts as a wrong place.",
         ],
     )

@@ -184,12 +184,11 @@ def resize_alone(store: CropStore, turns: int) -> list[str]:
         box = Boxes(np.array([[2, 5, 10]]), np.array([extent]), np.zeros((1, 3), bool))
         roi = [slice(int(a), int(a + n)) for a, n in zip(box.start[0], extent, strict=True)]
         monai_work = mt.Compose([mt.SpatialCrop(roi_slices=roi), mt.Resize(size, mode="trilinear")])
-        whole = block[0].float()
         works = {
             "ours": lambda size=size, box=box: crop_resize(block, [0], box, size, False),
             "ours, antialiased": lambda size=size, box=box: crop_resize(block, [0], box, size),
-            "MONAI": lambda work=monai_work: work(whole[None])[0],
-            "torchio": lambda size=size, box=box: torchio_crop(whole, box, size),
+            "MONAI": lambda work=monai_work: work(block.float())[0],
+            "torchio": lambda size=size, box=box: torchio_crop(block[0].float(), box, size),
             "grid_sample": lambda size=size, box=box: grid_sample(block, np.array([0]), box, size)[0],
         }
         rivals = list(works)[1:]

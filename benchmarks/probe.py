@@ -85,11 +85,13 @@ def labelled(task: Task, features: FeatureMap, amount: int | str, seed: int) -> 
 
 
 def test_dice(task: Task, found: np.ndarray) -> dict:
-    """Dice on the test slices, of the classes that they hold."""
-    _, test = blocks(task.truth.geometry)
+    """Dice on the test slices, of the classes that both they and the train slices hold."""
+    train, test = blocks(task.truth.geometry)
+    taught = set().union(*(np.unique(task.truth.labels[span]).tolist() for span in train))
+    asked = taught & set(np.unique(task.truth.labels[test]).tolist()) - {0}
     shown = np.where(found == BACKGROUND, 0, found) * test[:, None, None]
     truth = LabelMap(task.truth.labels * test[:, None, None], task.truth.geometry, names=task.truth.names)
-    return dice_report(LabelMap(shown, task.truth.geometry), truth)
+    return dice_report(LabelMap(shown, task.truth.geometry), truth, tuple(sorted(asked)))
 
 
 def timed(work: Callable):

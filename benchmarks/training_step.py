@@ -143,8 +143,8 @@ def compare_gradients() -> str:
     if worst > 1e-3:
         raise SystemExit(f"the steps differ: a gradient is off by {worst:.2e} of its largest entry")
     return (
-        f"Loss and all {len(plain) - 1} gradients of the two steps agree to {worst:.1e} of each gradient's largest entry "
-        "(float32, a small case)."
+        f"Loss and all {len(plain) - 1} gradients of the two steps agree to {worst:.1e} of each gradient's largest "
+        "entry (float32, a small case)."
     )
 
 
@@ -236,8 +236,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model, views, mask = make_case(False, "cpu")
     setting = (
-        f"ViT 192 x 6, {len(views.globals)} global crops {tuple(views.globals.shape[2:])} and {len(views.locals)} local crops "
-        f"{tuple(views.locals.shape[2:])}, {int(mask.sum())} hidden patches, 2 x 65,536 prototypes, float32."
+        f"ViT 192 x 6, {len(views.globals)} global crops {tuple(views.globals.shape[2:])} and {len(views.locals)} "
+        f"local {tuple(views.locals.shape[2:])}, {int(mask.sum())} hidden patches, 2 x 65,536 prototypes, float32."
     )
     del model, views, mask
     parts = [compare_gradients(), setting, measure(args.device, args.turns, args.threads)]

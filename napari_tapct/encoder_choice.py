@@ -7,10 +7,6 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tapct_core.encoders import Encoder
 
 PACKAGED, UNTRAINED = "tap-ct-xs-3d", "untrained-xs-3d"
 RELEASED = {
@@ -100,14 +96,6 @@ def gpu_in_sight() -> bool:
     from shutil import which
 
     return Path("/proc/driver/nvidia").exists() or which("nvidia-smi") is not None
-
-
-def loaded_encoder(name: str | None, device: str) -> Encoder:
-    """The encoder, on a worker's thread. Raises UserError with the remedy."""
-    preload_torch()
-    from tapct_core.encoders import load_encoder
-
-    return load_encoder(name, device=device)
 
 
 def preload_torch() -> None:

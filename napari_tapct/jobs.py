@@ -58,7 +58,7 @@ class Job(QObject):
         self.error: Exception | None = None
         self._function = function
         self._callbacks = {"done": done, "part": part, "failed": failed, "ended": ended}
-        self._cancel = self._dropped = False
+        self._cancel = False
         self._began = time.monotonic()
         self._reported.connect(self._on_reported, Qt.QueuedConnection)
         self._sent.connect(self._on_sent, Qt.QueuedConnection)
@@ -97,7 +97,7 @@ class Job(QObject):
 
     def drop(self, *_: object) -> None:
         """Asks the work to stop and lets nothing of it arrive."""
-        self._cancel = self._dropped = True
+        self._cancel = True
         self._callbacks = dict.fromkeys(self._callbacks)
 
     @property
@@ -126,13 +126,13 @@ class Job(QObject):
         _running.discard(self)
         self.running = False
         value, self.error = outcome
-        if not self._dropped:
-            if self.error is None and not self._cancel:
+        if not self.cancelled():
+            if self.error is None:
                 self._call("done", value)
-            elif self.error is not None and not self._cancel:
+            else:
                 self._fail(self.error)
-            self._call("ended")
-            self.changed.emit()
+        self._call("ended")
+        self.changed.emit()
 
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, UserError):

@@ -1,4 +1,4 @@
-"""What the widgets of one viewer share: its scans in order of time, their features, and the encoder chosen.
+"""What the widgets of one viewer share: its scans in order of time, their features, and the encoder in use.
 
 A scan is there as soon as its layer is, however it was opened. Each viewer has its own session, which lives
 no longer than the viewer.
@@ -17,10 +17,12 @@ from psygnal import Signal
 from tapct_core.volume import CTVolume
 
 from .layers import GEOMETRY, SOURCE, ct_from_layer
+from .painting import Painting
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+    from tapct_core.encoders import Encoder
     from tapct_core.features import FeatureMap
 
     from .jobs import Job
@@ -83,8 +85,9 @@ class Session:
         self._viewer = ref(viewer)
         self._scans: list[Scan] = []
         self.active: Scan | None = None
-        self.encoder_name: str | None = None
-        """A name, or a folder; None is the package's default."""
+        self.encoder: Encoder | None = None
+        """The one loaded last."""
+        self.painting = Painting(self)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_selected)
@@ -122,7 +125,7 @@ class Session:
         scan.layer.visible = True
         if scan is not self.active:
             self.active = scan
-            self._look_at(scan)
+            self._stay_inside(scan)
             self.scans_changed.emit()
 
     def set_date(self, scan: Scan, date: str) -> None:
@@ -134,14 +137,14 @@ class Session:
         """New features of a scan that is still open."""
         if scan in self._scans:
             scan.features = features
+            for role in ("pca", "similarity"):  # pictures of the old ones
+                self.remove_part(scan, role)
             self.features_changed.emit(scan)
 
     def add_part(self, scan: Scan, role: str, layer: Layer) -> Layer:
         """Adds a layer that belongs to a scan, in place of the one it had in that role."""
         viewer = self.viewer
-        old = scan.parts.pop(role, None)
-        if old is not None and old in viewer.layers:
-            viewer.layers.remove(old)
+        self.remove_part(scan, role)
         scan.parts[role] = layer
         selected = viewer.layers.selection.active
         viewer.add_layer(layer)
@@ -150,15 +153,25 @@ class Session:
             viewer.layers.selection.active = selected
         return layer
 
+    def remove_part(self, scan: Scan, role: str) -> None:
+        """Removes a scan's layer in that role, if it has one."""
+        layer = scan.parts.get(role)
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
+
     def focus_lps_mm(self, scan: Scan) -> tuple[float, float, float]:
         """Where the person looks: the middle of the view on the slice that is shown, LPS mm."""
         viewer = self.viewer
         drawn = np.array(viewer.dims.point, dtype=float)
         shown = list(viewer.dims.displayed)
-        drawn[shown] = np.array(viewer.camera.center)[-len(shown) :]
+        drawn[shown] = np.array(viewer.scene.camera.center)[-len(shown) :]
         return tuple(float(c) for c in scan.volume.geometry.to_world(np.array(scan.layer.world_to_data(drawn))))
 
-    def _look_at(self, scan: Scan) -> None:
+    def look_at(self, scan: Scan, index_zyx: tuple[float, ...]) -> None:
+        """Shows the slice through a voxel of a scan."""
+        self.viewer.dims.set_point(range(3), scan.layer.data_to_world(index_zyx))
+
+    def _stay_inside(self, scan: Scan) -> None:
         """Time points may lie apart in the scanner; a slice outside the scan would show nothing."""
         drawn = np.array(self.viewer.dims.point, dtype=float)
         index = np.array(scan.layer.world_to_data(drawn))
@@ -166,7 +179,7 @@ class Session:
         if (index < -0.5).any() or (index > top + 0.5).any():
             outside = (index < -0.5) | (index > top + 0.5)
             index[outside] = (top / 2)[outside]
-            self.viewer.dims.set_point(range(3), scan.layer.data_to_world(index))
+            self.look_at(scan, tuple(index))
 
     def _add(self, layer: Layer) -> bool:
         if not isinstance(layer, Image) or SOURCE not in layer.metadata or layer.ndim != 3:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from napari.layers import Labels
+import numpy as np
+from napari.layers import Labels, Layer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
@@ -44,7 +45,7 @@ def _label(layers: list, drawn: tuple[float, ...]) -> str:
     for layer in reversed(layers):
         if not isinstance(layer, Labels) or not layer.visible or layer.ndim != 3:
             continue
-        value = layer.get_value(drawn, world=True)
+        value = _value(layer, drawn)
         if value:
             table = layer.features
             if {"index", "name"} <= set(table):
@@ -57,5 +58,12 @@ def _label(layers: list, drawn: tuple[float, ...]) -> str:
 
 def _similarity(scan: Scan, drawn: tuple[float, ...]) -> str:
     layer = scan.parts.get("similarity")
-    value = layer.get_value(drawn, world=True) if layer is not None and layer.visible else None
+    value = _value(layer, drawn) if layer is not None and layer.visible else None
     return "" if value is None or math.isnan(value) else f"similarity {value:.2f}"
+
+
+def _value(layer: Layer, drawn: tuple[float, ...]) -> float | None:
+    """The layer's own value at a drawn position; None outside it."""
+    place = np.rint(layer.world_to_data(drawn)).astype(int)
+    inside = ((place >= 0) & (place < layer.data.shape)).all()
+    return layer.data[tuple(place)] if inside else None

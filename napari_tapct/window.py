@@ -63,7 +63,7 @@ class WindowBox(QGroupBox):
         session.viewer.mouse_drag_callbacks.append(self._on_drag)
 
     def _on_drag_toggled(self, on: bool) -> None:
-        camera = self._session.viewer.camera
+        camera = self._session.viewer.scene.camera
         if on:
             self._had_pan = camera.mouse_pan
         camera.mouse_pan = False if on else self._had_pan

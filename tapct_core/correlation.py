@@ -136,3 +136,22 @@ def peaks(correlation: torch.Tensor, step_mm: float) -> tuple[np.ndarray, np.nda
     away = TIE * (ticks[:, None, None] + ticks[:, None] + ticks)
     index, heights = parabolic_peaks((correlation - away).numpy())
     return (index - (correlation.shape[1] - 1) / 2)[:, ::-1] * step_mm, heights
+
+
+def sharpness(correlation: torch.Tensor, reach: int = 2) -> np.ndarray:
+    """How far each map falls ``reach`` samples from its peak along the axis on which it falls least -> (N,).
+
+    Small on a ridge: along a vessel or a shaft of bone a patch does not know where it belongs.
+    """
+    values = correlation.numpy()
+    rows = np.arange(len(values))
+    top = np.stack(np.unravel_index(values.reshape(len(values), -1).argmax(axis=1), values.shape[1:]), axis=1)
+    falls = []
+    for axis, size in enumerate(values.shape[1:]):
+        sides = []
+        for move in (-reach, reach):
+            at = top.copy()
+            at[:, axis] = (at[:, axis] + move).clip(0, size - 1)
+            sides.append(values[rows, *at.T])
+        falls.append(values[rows, *top.T] - np.mean(sides, axis=0))
+    return np.min(falls, axis=0)

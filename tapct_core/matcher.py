@@ -192,23 +192,22 @@ class Matcher:
         """Adds what the votes or the coarse motion propose, polishes all by correlation, and ranks them."""
         linear = expected.linear if expected else np.eye(3)
         linears = np.repeat(linear[None], len(places), axis=0)
-        ballot = None
+        ballot, extra = None, []
         if "votes" in self.steps:
             ballot = vote(
                 self.a, self.b, self.weights, point, expected.place if expected else places[0], linear,
                 count=self.votes, way_back="way_back" in self.steps,
             )  # fmt: skip
-            extra, extra_linear = ballot.place, ballot.linear
-        elif expected and "ncc" in self.steps:
-            extra, extra_linear = expected.place, linear
-        else:
-            extra = None
-        if extra is not None:
-            places, linears = np.concatenate([extra[None], places]), np.concatenate([extra_linear[None], linears])
+            extra.append((ballot.place, ballot.linear))
+        if expected and "ncc" in self.steps:
+            extra.append((expected.place, linear))
+        if extra:
+            places = np.concatenate([[place for place, _ in extra], places])
+            linears = np.concatenate([[turn for _, turn in extra], linears])
         ncc = np.full(len(places), np.nan)
         if "ncc" in self.steps:
             places, ncc = self._polish(point, places, linears)
-        if extra is not None or "ncc" in self.steps:
+        if extra or "ncc" in self.steps:
             heights = score_at(self.b, queries, self.weights, places[None])[0].numpy()
         scores = heights + np.nan_to_num(ncc)
         if expected:

@@ -15,12 +15,14 @@ import torch
 import torch.nn.functional as F
 
 from .affine import IDENTITY, apply, fit_affine, fit_rigid, local_affines, ransac_rigid
-from .correlation import correlate, peaks
+from .correlation import correlate, peaks, sharpness
 from .prepared import Prepared
 from .similarity import Keys
 
 _LEVELS = ((4.0, 40.0, 24.0, 400), (3.0, 30.0, 12.0, 800), (2.5, 25.0, 7.5, 1200))
 """Block matching from coarse to fine: sample step, patch side and reach in mm, and number of blocks."""
+SHARP = 0.1
+"""Fall of correlation beside its peak from which a pair counts in full."""
 NEAR_MM = 30.0
 """Pairs within about this distance decide the motion at a click."""
 
@@ -179,11 +181,13 @@ def _block_matching(a: Prepared, b: Prepared, start: Prior, places_a: _Places, r
         at, places, linear = at[seen], places[seen], linear[seen]
         if len(at) < 8:
             return prior
-        shift, height = peaks(correlate(a.image, b.image, at, places, linear, step, patch, reach), step)
+        found = correlate(a.image, b.image, at, places, linear, step, patch, reach)
+        shift, height = peaks(found, step)
         good = height > 0.4
         if good.sum() < 8:
             return prior
         first, second, weights = at[good], (places + shift)[good], (height[good] - 0.3) ** 2
+        weights = weights * np.clip(sharpness(found)[good] / SHARP, 0.05, 1.0)
         weights = weights * _consistency(first, second, weights, prior.motion)
         rigid = fit_rigid(first, second, weights / (1 + (np.linalg.norm(shift[good], axis=1) / 10) ** 2))
         motion = fit_affine(first, second, weights, rigid, 4.0)

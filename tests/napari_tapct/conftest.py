@@ -102,3 +102,23 @@ def drag(widget: QWidget, start: QPoint, *stops: QPoint) -> None:
         last = stop
     QTest.mouseRelease(widget, Qt.LeftButton, pos=last)
     QApplication.processEvents()
+
+
+def centre_on(viewer, scan) -> tuple[int, int, int]:
+    """Shows a voxel inside the body near the scan's middle, in the middle of the canvas, and returns it (z, y, x)."""
+    body = np.argwhere(scan.volume.hu > -100)
+    index = body[np.abs(body - np.array(scan.volume.hu.shape) / 2).sum(axis=1).argmin()]
+    drawn = scan.layer.data_to_world(index)
+    viewer.dims.set_point(range(3), drawn)
+    viewer.scene.camera.center = drawn
+    QApplication.processEvents()
+    return tuple(int(i) for i in index)
+
+
+def place_on_canvas(viewer, scan, index: tuple[int, int, int]) -> QPoint:
+    """The pixel at which a voxel of the slice that is shown is drawn."""
+    drawn = np.array(scan.layer.data_to_world(index))
+    camera = viewer.scene.camera
+    away = (drawn - np.array(camera.center))[1:] * camera.zoom
+    size = canvas_of(viewer).size()
+    return QPoint(round(size.width() / 2 + away[1]), round(size.height() / 2 + away[0]))

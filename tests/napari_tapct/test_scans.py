@@ -83,15 +83,15 @@ def test_dragging_changes_width_and_level_and_leaves_the_picture_in_place(docked
     viewer, widget = docked
     layer = viewer.layers[0]
     QTest.keyClick(canvas_of(viewer), Qt.Key_W, Qt.ShiftModifier)
-    before, centre = np.array(layer.contrast_limits), viewer.camera.center
+    before, centre = np.array(layer.contrast_limits), viewer.scene.camera.center
     drag(canvas_of(viewer), QPoint(200, 200), QPoint(260, 180))
     low, high = layer.contrast_limits
     assert high - low == pytest.approx(np.diff(before)[0] + 60 * HU_PER_PIXEL)
     assert (low + high) / 2 == pytest.approx(before.mean() - 20 * HU_PER_PIXEL)
-    assert viewer.camera.center == pytest.approx(centre)
+    assert viewer.scene.camera.center == pytest.approx(centre)
     QTest.keyClick(canvas_of(viewer), Qt.Key_W, Qt.ShiftModifier)
     drag(canvas_of(viewer), QPoint(200, 200), QPoint(260, 180))
-    assert tuple(layer.contrast_limits) == (low, high) and viewer.camera.center != pytest.approx(centre)
+    assert tuple(layer.contrast_limits) == (low, high) and viewer.scene.camera.center != pytest.approx(centre)
 
 
 def test_status_says_hu_place_and_label(docked):

@@ -63,7 +63,7 @@ def test_several_scans_go_into_a_folder_and_one_failure_is_named(files, probe, t
     ct, _, _ = files
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(b"not a scan")
-    assert run("probe", "predict", ct, bad, "--probe", probe, "--out", tmp_path / "out") == 1
+    assert run("probe", "predict", ct, bad, "--probe", probe, "--out", tmp_path / "out") == 2
     assert [p.name for p in (tmp_path / "out").glob("*.nii.gz")] == ["cip_chest_64_ct_seg.nii.gz"]
     assert "1 of 2 scans failed" in capsys.readouterr().err
 

@@ -1,0 +1,197 @@
+"""What a person paints: classes with names and colours, strokes on each scan, and the way back stroke by stroke."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import numpy as np
+from napari.layers import Labels
+from napari.utils.colormaps import DirectLabelColormap
+from psygnal import Signal
+
+from .layers import GEOMETRY, SOURCE, placement
+
+if TYPE_CHECKING:
+    from .session import Scan, Session
+
+PALETTE = (
+    (86, 154, 214), (255, 107, 87), (255, 201, 71), (86, 201, 138), (190, 128, 255),
+    (255, 140, 200), (64, 210, 220), (200, 170, 120), (170, 220, 80), (150, 160, 255),
+)  # fmt: skip
+"""RGB 0-255, told apart on grey and on each other."""
+MOST_UNDO = 200
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """A label value, what it means and how it is drawn (RGB 0-255)."""
+
+    value: int
+    name: str
+    colour: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """One change of a strokes layer that goes and comes as one: (place, values before, values after) each."""
+
+    layer: ref[Labels]
+    edits: tuple[tuple[Any, np.ndarray, np.ndarray], ...]
+
+    def put(self, layer: Labels, back: bool) -> None:
+        """Undoes or redoes it."""
+        for place, before, after in reversed(self.edits) if back else self.edits:
+            layer.data[place] = before if back else after
+
+    @property
+    def middle(self) -> tuple[float, ...]:
+        """An index (z, y, x) in the middle of the last edit."""
+        return tuple(float(np.median(axis)) for axis in self.edits[-1][0])
+
+
+class Painting:
+    """Classes and strokes of one session."""
+
+    classes_changed = Signal()
+    strokes_changed = Signal(object)
+    """The Scan that was painted on, or on which a stroke was undone."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = ref(session)
+        self.classes = [LabelClass(1, "background", PALETTE[0]), LabelClass(2, "lesion", PALETTE[1])]
+        self._undo: list[Stroke] = []
+        self._redo: list[Stroke] = []
+
+    def set_classes(self, classes: list[LabelClass]) -> None:
+        """Replaces the classes and recolours what is drawn."""
+        self.classes = list(classes)
+        for scan in self._session().scans:
+            for role in ("strokes", "result"):
+                if role in scan.parts:
+                    self.dress(scan.parts[role])
+        self.classes_changed.emit()
+
+    def add_class(self) -> LabelClass:
+        """One more class, with a value and a colour that no other has."""
+        value = max((one.value for one in self.classes), default=0) + 1
+        new = LabelClass(value, f"class {value}", PALETTE[(value - 1) % len(PALETTE)])
+        self.set_classes([*self.classes, new])
+        return new
+
+    def remove_class(self, value: int) -> None:
+        """Removes a class with its strokes; the strokes come back with :meth:`undo`."""
+        for scan in self._session().scans:
+            layer = scan.parts.get("strokes")
+            place = np.nonzero(layer.data == value) if layer is not None else ((),)
+            if len(place[0]):
+                before = np.full(len(place[0]), value, np.uint8)
+                layer.data[place] = 0
+                self._remember(Stroke(ref(layer), ((place, before, np.zeros_like(before)),)))
+                layer.refresh()
+                self.strokes_changed.emit(scan)
+        self.set_classes([one for one in self.classes if one.value != value])
+
+    def strokes(self, scan: Scan) -> Labels:
+        """The layer to paint on, made on first use."""
+        layer = scan.parts.get("strokes")
+        if layer is None:
+            layer = self.layer(scan, "strokes", opacity=0.9)
+            self._session().add_part(scan, "strokes", layer)
+            self.watch(layer)
+        return layer
+
+    def layer(self, scan: Scan, role: str, opacity: float) -> Labels:
+        """An empty labels layer on a scan's grid in the classes' colours; it is not in the viewer yet."""
+        layer = Labels(
+            np.zeros(scan.volume.hu.shape, np.uint8),
+            name=f"{scan.name}: {role}",
+            opacity=opacity,
+            metadata={GEOMETRY: scan.volume.geometry, SOURCE: scan.volume.source},
+            **placement(scan.volume.geometry),
+        )
+        self.dress(layer)
+        return layer
+
+    def dress(self, layer: Labels) -> None:
+        """Gives a layer the classes' colours and names."""
+        colours = {one.value: (*(c / 255 for c in one.colour), 1.0) for one in self.classes}
+        layer.colormap = DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 0: (0, 0, 0, 0), **colours})
+        layer.features = {"index": [one.value for one in self.classes], "name": [one.name for one in self.classes]}
+
+    def watch(self, layer: Labels) -> None:
+        """Remembers what is painted on a layer. napari's own undo forgets everything when the slice changes."""
+        layer.events.paint.connect(self._on_paint)
+        layer.bind_key("Control-Z", lambda _: self.undo(), overwrite=True)
+        layer.bind_key("Control-Shift-Z", lambda _: self.redo(), overwrite=True)
+
+    def undo(self) -> bool:
+        """Takes the last stroke back, on whatever slice and scan it is; False if there is none."""
+        return self._step(self._undo, self._redo, back=True)
+
+    def redo(self) -> bool:
+        """Puts back what :meth:`undo` took; False if there is nothing."""
+        return self._step(self._redo, self._undo, back=False)
+
+    @property
+    def undo_count(self) -> int:
+        """Strokes that can be taken back."""
+        return len(self._undo)
+
+    @property
+    def redo_count(self) -> int:
+        """Strokes that can be put back."""
+        return len(self._redo)
+
+    def _on_paint(self, event: Any) -> None:
+        layer = event.source
+        edits = tuple(_edit(atom) for atom in event.value)
+        self._remember(Stroke(ref(layer), edits))
+        scan = self._session().scan_of(layer)
+        if scan is not None:
+            self.strokes_changed.emit(scan)
+
+    def _remember(self, stroke: Stroke) -> None:
+        self._undo.append(stroke)
+        del self._undo[:-MOST_UNDO]
+        self._redo.clear()
+
+    def _step(self, source: list[Stroke], target: list[Stroke], back: bool) -> bool:
+        session = self._session()
+        while source:
+            stroke = source.pop()
+            layer = stroke.layer()
+            scan = session.scan_of(layer) if layer is not None else None
+            if scan is None:  # its scan was closed
+                continue
+            stroke.put(layer, back)
+            target.append(stroke)
+            session.show(scan)
+            session.look_at(scan, stroke.middle)
+            layer.refresh()
+            self.strokes_changed.emit(scan)
+            return True
+        return False
+
+
+def _edit(atom: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+    """One atom of napari's paint event as (place, before, after), the place being an index of the data.
+
+    An atom is (index arrays, old values, new ones), or a box with a mask of what changed in it.
+    """
+    if not hasattr(atom, "slice_key"):
+        place, before, after = atom
+        return place, np.asarray(before), np.broadcast_to(after, np.shape(before)).copy()
+    mask = atom.mask if atom.mask is not None else np.ones(np.shape(atom.old_values), bool)
+    starts = [key.start if isinstance(key, slice) else key for key in atom.slice_key]
+    inside = iter(np.nonzero(mask))
+    count = int(mask.sum())
+    # A box may name single slices by a number: such an axis is not in the mask.
+    full = mask.ndim == len(starts)
+    place = tuple(
+        next(inside) + start if full or isinstance(key, slice) else np.full(count, start)
+        for key, start in zip(atom.slice_key, starts, strict=True)
+    )
+    before = np.asarray(atom.old_values).reshape(-1)
+    return place, before, np.full(count, atom.new_value, before.dtype)

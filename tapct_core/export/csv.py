@@ -1,0 +1,69 @@
+"""The follow-up table: one row a lesion and time point."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from ..assessment import diameter_mm
+from ..atomic import atomic_path
+from ..lesions import Lesion, Study, Timepoint
+
+COLUMNS = (
+    "patient", "lesion_uid", "timepoint", "series_uid", "x_mm", "y_mm", "z_mm", "long_axis_mm", "short_axis_mm",
+    "volume_ml", "match_status", "cycle_mm", "accepted_by", "lesion", "role", "organ", "date", "mean_hu", "sd_hu",
+    "change_from_baseline_percent", "change_from_nadir_percent", "confidence", "presence", "accepted_at",
+)  # fmt: skip
+"""Places are LPS mm. The changes are those of the lesion's own RECIST diameter, against the first and the smallest
+earlier one. ``accepted_by`` is empty for a proposal."""
+
+
+def write_csv(study: Study, path: str | Path) -> Path:
+    """Write the table, whole or not at all; returns its path."""
+    path = Path(path)
+    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows(study))
+    return path
+
+
+def rows(study: Study) -> list[dict[str, str]]:
+    """The table's rows, lesion by lesion in the order of time; what is not known is empty."""
+    return [
+        _row(study, lesion, timepoint)
+        for lesion in study.lesions
+        for timepoint in study.timepoints
+        if timepoint.name in lesion.findings
+    ]
+
+
+def _row(study: Study, lesion: Lesion, timepoint: Timepoint) -> dict[str, str]:
+    finding = lesion.findings[timepoint.name]
+    measured = finding.measurement
+    x, y, z = finding.point_lps_mm or (None, None, None)
+    from_baseline, from_nadir = _changes(study, lesion, timepoint.name)
+    values = (
+        study.patient_key, lesion.uid, timepoint.name, timepoint.series_uid, _number(x), _number(y), _number(z),
+        _number(measured and measured.long_axis_mm), _number(measured and measured.short_axis_mm),
+        _number(measured and measured.volume_ml, 4), finding.state, _number(finding.cycle_error_mm),
+        finding.decided_by, lesion.name, lesion.role, lesion.organ, timepoint.date,
+        _number(measured and measured.mean_hu, 1), _number(measured and measured.sd_hu, 1),
+        _number(from_baseline, 1), _number(from_nadir, 1), _number(finding.confidence, 4),
+        _number(finding.presence, 4), finding.decided_at,
+    )  # fmt: skip
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _changes(study: Study, lesion: Lesion, timepoint: str) -> tuple[float | None, float | None]:
+    """Per cent of the lesion's diameter against its first and its smallest earlier one."""
+    names = [t.name for t in study.timepoints][: study.order(timepoint)]
+    earlier = [d for d in (diameter_mm(lesion, name) for name in names) if d is not None]
+    now = diameter_mm(lesion, timepoint)
+    if now is None or not earlier:
+        return None, None
+    return tuple(100 * (now - of) / of if of else None for of in (earlier[0], min(earlier)))
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

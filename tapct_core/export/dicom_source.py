@@ -1,0 +1,82 @@
+"""The DICOM images that SEG and SR refer to; sources that cannot be referred to are refused with the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pydicom
+
+from ..errors import UserError
+from ..lesions import Finding, Lesion, Study
+from ..volume import CTVolume
+
+MANUFACTURER, MODEL = "napari-tapct", "tapct"
+NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+
+
+def require_dicom(volume: CTVolume, what: str) -> None:
+    """Raise UserError unless the scan was read from DICOM. ``what`` is SEG or SR."""
+    if volume.source.dicom is None:
+        raise UserError(
+            f"a DICOM {what} refers to the DICOM images it was made from, and this scan came from "
+            f"{volume.source.kind}; use the DICOM series, or write a CSV instead"
+        )
+
+
+def source_images(volume: CTVolume, what: str, pixels: bool = False) -> list[Any]:
+    """Headers of the scan's slices in the order of its file (foot to head), for highdicom.
+
+    Raises UserError for a scan that was not DICOM, for files that are gone, and for headers without the UIDs
+    that a reference needs (some anonymisers empty them).
+    """
+    require_dicom(volume, what)
+    try:
+        images = [pydicom.dcmread(path, stop_before_pixels=not pixels) for path in volume.source.dicom.files]
+    except OSError as error:
+        raise UserError(f"a slice of the DICOM series cannot be read any more ({error.strerror}); put it back") from None
+    for image in images:
+        missing = [key for key in NEEDED if not image.get(key)]
+        if missing:
+            raise UserError(
+                f"the DICOM series has no {missing[0]}, so a {what} cannot refer to it; "
+                "use the series as the scanner or the archive sent it"
+            )
+    return images
+
+
+def file_order(mask_zyx: np.ndarray, volume: CTVolume) -> np.ndarray:
+    """A scan-sized mask (z, y, x) -> (slices, rows, columns) as the DICOM files hold it, slice by slice."""
+    return volume.source.orientation.undo(mask_zyx).T
+
+
+def pixel_of(points_lps_mm: np.ndarray, image: Any) -> np.ndarray:
+    """LPS points (n, 3) -> (column, row) of one slice as SCOORD counts them: 0.5 is the first pixel's centre.
+
+    DICOM PS3.3 C.18.6.1.2: the top left corner of the top left pixel is (0, 0).
+    """
+    origin = np.array(image.ImagePositionPatient, dtype=np.float64)
+    along, down = np.array(image.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    between_rows, between_columns = (float(s) for s in image.PixelSpacing)
+    offset = np.asarray(points_lps_mm, dtype=np.float64) - origin
+    return np.column_stack([offset @ along / between_columns, offset @ down / between_rows]) + 0.5
+
+
+def nearest_slice(point_lps_mm: np.ndarray, images: list[Any]) -> int:
+    """Index of the slice whose plane lies nearest to a point."""
+    along, down = np.array(images[0].ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    normal = np.cross(along, down)
+    heights = np.array([np.array(image.ImagePositionPatient, dtype=np.float64) @ normal for image in images])
+    return int(np.abs(heights - np.asarray(point_lps_mm) @ normal).argmin())
+
+
+def findings_at(study: Study, timepoint: str) -> list[tuple[Lesion, Finding]]:
+    """All that a time point has, lesion by lesion."""
+    return [(lesion, lesion.findings[timepoint]) for lesion in study.lesions if timepoint in lesion.findings]
+
+
+def software_version() -> str:
+    """The package's version, at most the 64 characters DICOM allows."""
+    from .. import __version__
+
+    return __version__[:64]

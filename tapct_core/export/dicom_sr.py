@@ -1,0 +1,162 @@
+"""Measurements of one time point as a DICOM Structured Report, TID 1500, one group a lesion with its Tracking UID.
+
+A measured lesion is a planar ROI (TID 1410) on the slice of its longest axial diameter, since viewers re-create
+axial measurements; one that is only placed is a point; one that is gone is a group without a region (TID 1501).
+Standard: DICOM PS3.16 TID 1500, written by highdicom.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..atomic import atomic_path
+from ..errors import UserError
+from ..lesions import Finding, Lesion, Study, new_uid
+from ..recist import Measurement, axial_outline
+from ..volume import CTVolume
+from .dicom_source import (
+    MANUFACTURER,
+    MODEL,
+    findings_at,
+    nearest_slice,
+    pixel_of,
+    software_version,
+    source_images,
+)
+
+SCHEME = "99TAPCT"
+"""Private coding scheme (99 marks one) of the match status, for which the standard has no code."""
+
+
+def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -> Path:
+    """Write the findings of ``timepoint``, whose scan is ``volume``; returns the path.
+
+    Raises UserError for a scan that was not DICOM, one without UIDs, and where there are no findings.
+    """
+    import highdicom as hd
+
+    study.order(timepoint)
+    images = source_images(volume, "SR")
+    findings = [(lesion, found) for lesion, found in findings_at(study, timepoint) if found.point_lps_mm or not found.present]
+    if not findings:
+        raise UserError(f"no lesion has a finding at {timepoint}; run `tapct track`, or place one")
+    planar, others, used = [], [], {}
+    for lesion, found in findings:
+        if not found.present:
+            others.append(_absent_group(lesion, found))
+            continue
+        group, image = _planar_group(lesion, found, volume, images)
+        used[image.SOPInstanceUID] = image
+        planar.append(group)
+    report = hd.sr.ComprehensiveSR(
+        evidence=list(used.values()) or images[:1],
+        content=_content(planar, others),
+        series_instance_uid=new_uid(),
+        series_number=901,
+        sop_instance_uid=new_uid(),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=all(found.decided for _, found in findings),
+        is_final=False,
+        series_description="Lesion measurements, research use only",
+    )
+    path = Path(path)
+    with atomic_path(path) as part:
+        report.save_as(part)
+    return path
+
+
+def _content(planar: list, others: list):
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    device = hd.sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=new_uid(), name=MANUFACTURER, manufacturer_name=MANUFACTURER, model_name=f"{MODEL} {software_version()}"
+        ),
+    )
+    return hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=device),
+        procedure_reported=codes.LN.CTUnspecifiedBodyRegion,
+        imaging_measurements=[*planar, *others],
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+
+
+def _planar_group(lesion: Lesion, finding: Finding, volume: CTVolume, images: list) -> tuple[Any, Any]:
+    """The lesion's group, and the image it refers to."""
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    measured = finding.measurement if finding.mask is not None else None
+    if measured is not None:
+        if finding.mask.grid != volume.geometry.shape:
+            raise UserError(f"the mask of {lesion.name} was drawn on another grid than this scan's; draw it again")
+        grid = volume.geometry.cropped(finding.mask.start, finding.mask.voxels.shape)
+        outline = axial_outline(finding.mask.voxels, grid, measured.slice_index - finding.mask.start[0])
+        kind = hd.sr.GraphicTypeValues.POLYLINE
+    else:
+        outline = np.array([finding.point_lps_mm])
+        kind = hd.sr.GraphicTypeValues.POINT
+    image = images[nearest_slice(outline[0], images)]
+    corners = np.clip(pixel_of(outline, image), 0, [image.Columns, image.Rows])
+    if len(corners) > 1:
+        corners[-1] = corners[0]  # closed to the last bit
+    group = hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=lesion.uid, identifier=lesion.name),
+        referenced_region=hd.sr.ImageRegion(
+            graphic_type=kind, graphic_data=corners, source_image=hd.sr.SourceImageForRegion.from_source_image(image)
+        ),
+        finding_type=codes.SCT.Lesion,
+        measurements=[] if measured is None else _measurements(measured),
+        qualitative_evaluations=[_status(finding)],
+    )
+    return group, image
+
+
+def _absent_group(lesion: Lesion, finding: Finding):
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    return hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=lesion.uid, identifier=lesion.name),
+        finding_type=codes.SCT.Lesion,
+        qualitative_evaluations=[_status(finding)],
+    )
+
+
+def _measurements(measured: Measurement) -> list:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    hounsfield = hd.sr.CodedConcept("[hnsf'U]", "UCUM", "Hounsfield unit")
+    attenuation = hd.sr.CodedConcept("112031", "DCM", "Attenuation Coefficient")
+    millilitre = hd.sr.CodedConcept("ml", "UCUM", "milliliter")
+    rows = [
+        (hd.sr.CodedConcept("103339001", "SCT", "Long axis"), measured.long_axis_mm, codes.UCUM.Millimeter, None),
+        (hd.sr.CodedConcept("103340004", "SCT", "Short axis"), measured.short_axis_mm, codes.UCUM.Millimeter, None),
+        (codes.SCT.Volume, measured.volume_ml, millilitre, None),
+        (attenuation, measured.mean_hu, hounsfield, codes.SCT.Mean),
+        (attenuation, measured.sd_hu, hounsfield, codes.SCT.StandardDeviation),
+    ]
+    # DS holds 16 characters.
+    return [
+        hd.sr.Measurement(name=name, value=round(value, 4), unit=unit, derivation=derivation)
+        for name, value, unit, derivation in rows
+    ]
+
+
+def _status(finding: Finding):
+    """The match status, with "(proposed)" while nobody has decided."""
+    import highdicom as hd
+
+    words = finding.state if finding.decided or finding.state == "proposed" else f"{finding.state} (proposed)"
+    code = "".join(c if c.isalnum() else "_" for c in words.upper())[:16].rstrip("_")
+    return hd.sr.QualitativeEvaluation(
+        name=hd.sr.CodedConcept("MATCH_STATUS", SCHEME, "Match status"),
+        value=hd.sr.CodedConcept(code, SCHEME, words),
+    )
