@@ -65,7 +65,8 @@ class Job(QObject):
         if owner is not None:
             owner.destroyed.connect(self.drop)
         self._worker = create_worker(self._work, _start_thread=False)
-        self._worker.returned.connect(self._on_returned)
+        self._outcome: tuple[Any, Exception | None] = (None, None)
+        self._worker.finished.connect(self._on_finished)  # "returned" is silent when napari closes
 
     def start(self) -> Job:
         """Starts it; returns itself."""
@@ -107,11 +108,11 @@ class Job(QObject):
             return None
         return (time.monotonic() - self._began) / self.steps * (self.total - self.steps)
 
-    def _work(self) -> tuple[Any, Exception | None]:
+    def _work(self) -> None:
         try:
-            return self._function(self), None
+            self._outcome = self._function(self), None
         except Exception as error:  # every one of them is answered on the interface thread
-            return None, error
+            self._outcome = None, error
 
     def _on_reported(self, done: int, total: int) -> None:
         if not self.steps:  # what was there at the start (a resumed run) took no time of ours
@@ -122,10 +123,10 @@ class Job(QObject):
     def _on_sent(self, part: Any) -> None:
         self._call("part", part)
 
-    def _on_returned(self, outcome: tuple[Any, Exception | None]) -> None:
+    def _on_finished(self) -> None:
         _running.discard(self)
         self.running = False
-        value, self.error = outcome
+        value, self.error = self._outcome
         if not self.cancelled():
             if self.error is None:
                 self._call("done", value)

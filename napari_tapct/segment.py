@@ -212,7 +212,9 @@ class SegmentWidget(QWidget):
         self._debounce.throttle()
 
     def _spoil(self) -> None:
-        """What is drawn is older than the strokes."""
+        """What is drawn is older than the strokes, and so is what still runs."""
+        if self._run is not None:
+            self._run.drop()
         for fresh in self._fresh.values():
             fresh[:] = False
         self._show_freshness()
@@ -246,8 +248,6 @@ class SegmentWidget(QWidget):
         self._segment(scan, painted, self.probe if self._loaded else None)
 
     def _segment(self, scan: Scan, painted: list[Painted], probe: LinearProbe | None) -> Job:
-        if self._run is not None:
-            self._run.drop()
         target, view, guided = (scan.volume, scan.features), self._view(scan), self.guided.isChecked()
         classes = list(self.painting.classes)
 

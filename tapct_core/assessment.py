@@ -86,7 +86,9 @@ def _shared(study: Study, finding: Finding, timepoint: str) -> bool:
 
 
 def _new_at(lesion: Lesion, follow_ups: list[str]) -> Finding | None:
-    return next((lesion.findings[n] for n in follow_ups if n in lesion.findings and lesion.findings[n].state == "new"), None)
+    return next(
+        (lesion.findings[n] for n in follow_ups if n in lesion.findings and lesion.findings[n].state == "new"), None
+    )
 
 
 def _absent(finding: Finding | None) -> bool:

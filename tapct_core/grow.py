@@ -31,7 +31,10 @@ LEAST_CONTRAST_HU = 20.0
 
 
 def grow_mask(
-    volume: CTVolume, point_lps_mm: tuple[float, float, float], features: FeatureMap | None = None, reach_mm: float = REACH_MM
+    volume: CTVolume,
+    point_lps_mm: tuple[float, float, float],
+    features: FeatureMap | None = None,
+    reach_mm: float = REACH_MM,
 ) -> Mask:
     """The mask (on the scan's own voxels) grown from an LPS point.
 

@@ -184,7 +184,15 @@ class Study:
         """A person puts the lesion elsewhere; a mask that does not belong to the new place goes."""
         finding = self.lesion(uid).findings.get(timepoint, Finding())
         return self._decide(
-            uid, timepoint, finding, by, state="moved", point_lps_mm=_point(point), mask=None, mask_by="", measurement=None
+            uid,
+            timepoint,
+            finding,
+            by,
+            state="moved",
+            point_lps_mm=_point(point),
+            mask=None,
+            mask_by="",
+            measurement=None,
         )
 
     def not_present(self, uid: str, timepoint: str, by: str) -> Finding:

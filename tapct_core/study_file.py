@@ -110,7 +110,9 @@ def _study(data: Any) -> Study:
     if data.get("schema", SCHEMA) != SCHEMA or type(version) is not int or version < 1:
         raise UserError(f"this is no {SCHEMA!r} file with a version from 1; see docs/follow_up.md")
     if version > VERSION:
-        raise UserError(f"this study was written by a newer version ({version}, known is {VERSION}); update napari-tapct")
+        raise UserError(
+            f"this study was written by a newer version ({version}, known is {VERSION}); update napari-tapct"
+        )
     timepoints = [_timepoint(one, f"timepoints[{i}]") for i, one in enumerate(_list(data, "timepoints"))]
     names = [timepoint.name for timepoint in timepoints]
     if not timepoints or len(set(names)) < len(names):

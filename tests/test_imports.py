@@ -31,7 +31,7 @@ store embedding_state embedding archive
 descriptors peaks correlation
 similarity prepared affine prior votes confidence matcher matching
 probe
-lesions recist
+assignment recist lesions study_file assessment grow tracking
 export
 pictures demo
 cli

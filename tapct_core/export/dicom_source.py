@@ -24,7 +24,7 @@ def require_dicom(volume: CTVolume, what: str) -> None:
         )
 
 
-def source_images(volume: CTVolume, what: str, pixels: bool = False) -> list[Any]:
+def source_images(volume: CTVolume, what: str) -> list[Any]:
     """Headers of the scan's slices in the order of its file (foot to head), for highdicom.
 
     Raises UserError for a scan that was not DICOM, for files that are gone, and for headers without the UIDs
@@ -32,9 +32,11 @@ def source_images(volume: CTVolume, what: str, pixels: bool = False) -> list[Any
     """
     require_dicom(volume, what)
     try:
-        images = [pydicom.dcmread(path, stop_before_pixels=not pixels) for path in volume.source.dicom.files]
+        images = [pydicom.dcmread(path, stop_before_pixels=True) for path in volume.source.dicom.files]
     except OSError as error:
-        raise UserError(f"a slice of the DICOM series cannot be read any more ({error.strerror}); put it back") from None
+        raise UserError(
+            f"a slice of the DICOM series cannot be read any more ({error.strerror}); put it back"
+        ) from None
     for image in images:
         missing = [key for key in NEEDED if not image.get(key)]
         if missing:

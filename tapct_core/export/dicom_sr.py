@@ -14,7 +14,7 @@ import numpy as np
 
 from ..atomic import atomic_path
 from ..errors import UserError
-from ..lesions import Finding, Lesion, Study, new_uid
+from ..lesions import ABSENT, Finding, Lesion, Study, new_uid
 from ..recist import Measurement, axial_outline
 from ..volume import CTVolume
 from .dicom_source import (
@@ -40,7 +40,7 @@ def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -
 
     study.order(timepoint)
     images = source_images(volume, "SR")
-    findings = [(lesion, found) for lesion, found in findings_at(study, timepoint) if found.point_lps_mm or not found.present]
+    findings = [one for one in findings_at(study, timepoint) if one[1].present or one[1].state in ABSENT]
     if not findings:
         raise UserError(f"no lesion has a finding at {timepoint}; run `tapct track`, or place one")
     planar, others, used = [], [], {}
