@@ -209,7 +209,9 @@ def table(rows: dict[str, Tally]) -> str:
         low5, high5 = bootstrap(tally, lambda e: 100 * float((e <= 5).mean()))
         lines.append(
             [name,
-             f"{errors.mean():.2f} ({low:.2f}–{high:.2f})", f"{np.median(errors):.2f}", f"{np.quantile(errors, 0.9):.1f}",
+             f"{errors.mean():.2f} ({low:.2f}–{high:.2f})",
+             f"{np.median(errors):.2f}",
+             f"{np.quantile(errors, 0.9):.1f}",
              f"{100 * (errors <= 5).mean():.0f} ({low5:.0f}–{high5:.0f})",
              f"{100 * right.mean():.0f}",
              f"{100 * (errors <= np.minimum(radii, 10)).mean():.0f}", f"{100 * np.concatenate(tally.top3).mean():.0f}",

@@ -42,7 +42,7 @@ def register(before: CTVolume, after: CTVolume, spline: bool) -> Locate:
         extent = np.array(fixed.GetSize()) * fixed.GetSpacing()
         mesh = [int(max(1, round(e / 50))) for e in extent]
         resampled = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, CLIP_HU[0])
-        bend = _optimise(fixed, resampled, sitk.BSplineTransformInitializer(fixed, mesh), (4, 2), (2, 1), "lbfgs")
+        bend = _optimise(fixed, resampled, sitk.BSplineTransformInitializer(fixed, mesh), (8, 4), (4, 2), "lbfgs")
         transform = sitk.CompositeTransform([transform, bend])  # ITK applies the last one first
     return lambda points: np.array([transform.TransformPoint([float(c) for c in p]) for p in points])
 

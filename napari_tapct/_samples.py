@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+from napari import current_viewer
+from napari.layers import Layer
+from napari.utils.notifications import show_info
+
 from tapct_core.samples import load_sample, load_sample_points
 
+from .jobs import Job
 from .layers import LUNG, LayerData, ct_layer, labels_layer, points_layer
+
+SEED = 7
 
 
 def breathing_pair() -> list[LayerData]:
@@ -24,6 +32,49 @@ def breathing_pair() -> list[LayerData]:
         out_of_slice_display=True,
     )
     return [followup, ct_layer(volumes["baseline"], "baseline", LUNG), points]
+
+
+def synthetic_follow_up() -> list[LayerData]:
+    """A real chest CT with made-up lesions, and the same patient made to come back: where each lesion went is known.
+
+    Making it takes seconds, so that nothing is returned here: the layers come when they are ready.
+    """
+    viewer = current_viewer()
+    show_info("Making a follow-up; it will be here in a few seconds")
+
+    def done(layers: list[LayerData]) -> None:
+        for one in layers:
+            viewer.add_layer(Layer.create(*one))
+
+    Job("Making a synthetic follow-up", lambda job: make_synthetic(), done=done).start()
+    return []
+
+
+def make_synthetic() -> list[LayerData]:
+    """The layers of :func:`synthetic_follow_up`; takes seconds."""
+    from tapct_core.synthetic import make_follow_up
+
+    made = make_follow_up(load_sample("breathing_pair")["baseline"], seed=SEED)
+    followup = ct_layer(made.follow_up, "synthetic follow-up", LUNG)
+    followup[1]["visible"] = False
+    places = np.array([lesion.baseline_lps_mm for lesion in made.lesions])
+    went = np.array([lesion.follow_up_lps_mm for lesion in made.lesions])
+    columns = {
+        "name": [lesion.name for lesion in made.lesions],
+        "fate": [lesion.fate for lesion in made.lesions],
+        "in_view": [lesion.in_view for lesion in made.lesions],
+        **{axis: went[:, i] for i, axis in enumerate(("x_followup", "y_followup", "z_followup"))},
+    }
+    points = points_layer(
+        made.baseline.geometry,
+        places,
+        name="lesions with known follow-up",
+        features=columns,
+        size=5,
+        face_color="#ffd166",
+        out_of_slice_display=True,
+    )
+    return [followup, ct_layer(made.baseline, "synthetic baseline", LUNG), points]
 
 
 def abdomen_pelvis() -> list[LayerData]:

@@ -4,26 +4,31 @@ A job's function gets the Job and may call ``report`` (progress), ``send`` (a pa
 ``cancelled``; it never touches Qt or a layer. What it sends and returns arrives on the interface thread. A
 job whose owner is gone (a widget closed, a layer deleted, a viewer closed) is dropped: it is told to stop,
 and whatever it still says reaches nobody.
+
+Plain threads, not napari's ``thread_worker``: its QRunnable and signals are freed on the worker's thread, which
+crashes now and then while the interface thread draws (seen on both Qt bindings), and its pool runs one job a core,
+so that a stroke on two cores would wait for an embedding to end.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QObject, Qt, QThreadPool, Signal
+from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from tapct_core.errors import UserError
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 6
-"""Jobs at a time. Qt allows one a core, and then a stroke on two cores would wait for an embedding to end."""
+PATIENCE_S = 10.0
+"""How long closing waits for all jobs to notice that they are to stop."""
 REMEDY = "if it happens again, please report it with the lines that napari's log holds"
 _running: set[Job] = set()
 
@@ -39,6 +44,7 @@ class Job(QObject):
     """Progress was made, or the job has ended: for those who show it."""
     _reported = Signal(int, int)
     _sent = Signal(object)
+    _finished = Signal()
 
     def __init__(
         self,
@@ -56,7 +62,7 @@ class Job(QObject):
         self.steps, self.total = 0, 0
         self.running = True
         self.error: Exception | None = None
-        self._function = function
+        self._function: Callable[[Job], Any] | None = function
         self._callbacks = {"done": done, "part": part, "failed": failed, "ended": ended}
         self._cancel = False
         self._began = time.monotonic()
@@ -64,16 +70,15 @@ class Job(QObject):
         self._sent.connect(self._on_sent, Qt.QueuedConnection)
         if owner is not None:
             owner.destroyed.connect(self.drop)
-        self._worker = create_worker(self._work, _start_thread=False)
+        self._finished.connect(self._on_finished, Qt.QueuedConnection)
         self._outcome: tuple[Any, Exception | None] = (None, None)
-        self._worker.finished.connect(self._on_finished)  # "returned" is silent when napari closes
+        self._thread = threading.Thread(target=self._work, name=title, daemon=True)
 
     def start(self) -> Job:
         """Starts it; returns itself."""
-        pool = QThreadPool.globalInstance()
-        pool.setMaxThreadCount(max(AT_ONCE, pool.maxThreadCount()))
+        _stop_on_quit()
         _running.add(self)
-        self._worker.start()
+        self._thread.start()
         return self
 
     # Called by the work, on its own thread.
@@ -88,7 +93,7 @@ class Job(QObject):
 
     def cancelled(self) -> bool:
         """Whether to stop: somebody cancelled or dropped the job, or napari is closing."""
-        return self._cancel or self._worker.abort_requested
+        return self._cancel
 
     # Called on the interface thread.
 
@@ -113,6 +118,7 @@ class Job(QObject):
             self._outcome = self._function(self), None
         except Exception as error:  # every one of them is answered on the interface thread
             self._outcome = None, error
+        self._finished.emit()
 
     def _on_reported(self, done: int, total: int) -> None:
         if not self.steps:  # what was there at the start (a resumed run) took no time of ours
@@ -124,16 +130,20 @@ class Job(QObject):
         self._call("part", part)
 
     def _on_finished(self) -> None:
+        self._thread.join()  # it has nothing left to do; so it cannot be the last to hold this QObject
         _running.discard(self)
         self.running = False
         value, self.error = self._outcome
-        if not self.cancelled():
+        stopped = self._cancel
+        self._function, self._outcome = None, (None, None)
+        if not stopped:
             if self.error is None:
                 self._call("done", value)
             else:
                 self._fail(self.error)
         self._call("ended")
         self.changed.emit()
+        self._callbacks = dict.fromkeys(self._callbacks)
 
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, UserError):
@@ -146,6 +156,20 @@ class Job(QObject):
     def _call(self, name: str, *arguments: Any) -> None:
         if self._callbacks[name] is not None:
             self._callbacks[name](*arguments)
+
+
+@cache
+def _stop_on_quit() -> None:
+    QCoreApplication.instance().aboutToQuit.connect(stop_all)
+
+
+def stop_all() -> None:
+    """Stops all jobs and waits for them, since a thread that outlives the interpreter may crash it."""
+    end = time.monotonic() + PATIENCE_S
+    for job in list(_running):
+        job.drop()
+    for job in list(_running):
+        job._thread.join(max(0.0, end - time.monotonic()))
 
 
 def sentence(title: str, error: Exception) -> str:

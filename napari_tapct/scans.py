@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
+from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -27,7 +28,8 @@ from tapct_core.io.checks import LooksLikeLabels
 from tapct_core.volume import CTVolume, LabelMap
 
 from ._reader import ct_name, stem
-from .jobs import Job, JobBar
+from .autosave import autosave_of, read_back, take_up, unfinished
+from .jobs import Job, JobBar, sentence
 from .layers import ct_image, labels_layer
 from .living import living
 from .series_picker import SeriesPicker, thumbnail
@@ -55,6 +57,8 @@ class ScansWidget(QWidget):
         self.session = session_of(napari_viewer)
         self.bar = JobBar()
         column = QVBoxLayout(self)
+        column.addWidget(self._unfinished_box())
+        self.unfinished_box.setVisible(self.unfinished is not None)  # Qt hides what gets a parent
         column.addLayout(self._open_row())
         column.addWidget(self.bar)
         column.addWidget(self._time_points(), 1)
@@ -75,6 +79,46 @@ class ScansWidget(QWidget):
             button.clicked.connect(slot)
             row.addWidget(button)
         return row
+
+    def _unfinished_box(self) -> QGroupBox:
+        """Offers what a killed or closed napari left behind; hidden when there is nothing."""
+        box = QGroupBox("Unfinished work")
+        autosave_of(self.session)
+        found = unfinished()
+        self.unfinished = found[0] if found else None
+        text = QLabel(self.unfinished.words if self.unfinished else "")
+        text.setWordWrap(True)
+        self.resume_button, self.discard_button = QPushButton("Resume"), QPushButton("Discard")
+        self.resume_button.clicked.connect(self._on_resume)
+        self.discard_button.clicked.connect(self._on_discard)
+        row = QHBoxLayout()
+        row.addWidget(self.resume_button)
+        row.addWidget(self.discard_button)
+        column = QVBoxLayout(box)
+        column.addWidget(text)
+        column.addLayout(row)
+        self.unfinished_box = box
+        return box
+
+    def _on_resume(self) -> None:
+        old = self.unfinished
+        self.unfinished_box.hide()
+
+        def done(found: tuple) -> None:
+            take_up(self.session, old, *found)
+            self.opened.emit([scan.layer for scan in self.session.scans])
+
+        def failed(error: Exception) -> None:
+            self.unfinished_box.show()
+            show_error(sentence("Resuming", error))
+
+        job = Job("Reading unfinished work", lambda job: read_back(old), owner=self, done=done, failed=failed)
+        self.bar.watch(job)
+        job.start()
+
+    def _on_discard(self) -> None:
+        self.unfinished.discard()
+        self.unfinished_box.hide()
 
     def _time_points(self) -> QGroupBox:
         box = QGroupBox("Time points")

@@ -15,6 +15,7 @@ from superqt.utils import QSignalDebouncer
 
 from tapct_core.volume import LabelMap
 
+from .autosave import autosave_of
 from .class_table import ClassTable
 from .jobs import Job, JobBar, sentence
 from .layers import placement
@@ -46,6 +47,7 @@ class SegmentWidget(QWidget):
         super().__init__()
         self.session = session_of(napari_viewer)
         self.painting = self.session.painting
+        autosave_of(self.session)
         self.probe: LinearProbe | None = None
         self._loaded = False  # the probe came from a file: strokes are not what it was fitted on
         self._run: Job | None = None

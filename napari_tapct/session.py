@@ -36,8 +36,8 @@ class Scan:
     """One time point: its layer and volume, and what was made of it. ``parts`` are its further layers by role."""
 
     layer: Image
-    volume: CTVolume
-    features: FeatureMap | None = None
+    volume: CTVolume = field(repr=False)
+    features: FeatureMap | None = field(default=None, repr=False)
     parts: dict[str, Layer] = field(default_factory=dict)
     jobs: set[Job] = field(default_factory=set)
 

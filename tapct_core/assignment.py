@@ -22,6 +22,9 @@ SAME_PLACE_MM = 5.0
 """Two lesions nearer than this are at one place; they merged, or one of the two is wrong."""
 DUSTBIN_MM = 20.0
 """A finding further than this from where a lesion is expected is another one."""
+STRETCH_CAP = 2.0
+"""In the units of -log probability, as is the next: one wrong neighbour must not drag all others with it."""
+COLLISION = 3.0
 
 _SWEEPS = 20
 
@@ -53,25 +56,28 @@ def choose_places(
     ``settled``, ``taken_lps_mm``  lesions whose place (one row each) a person has decided: they choose nothing,
     and the others must suit them; their answer is 0. Minimised: -log confidence, plus the changed distance to
     each neighbour in squared sigmas (capped: one wrong neighbour must not drag all), plus a price for two lesions
-    that take one place though they were apart. One lesion at a time, to the first minimum that no single
-    change betters; deterministic.
+    that take one place though they were apart. Changed one lesion or two neighbours at a time, until no such
+    change is better; deterministic.
     """
     before = np.asarray(before_lps_mm, dtype=np.float64).reshape(-1, 3)
     options = [np.atleast_2d(np.asarray(c, dtype=np.float64)) for c in candidates]
-    fixed = dict(zip(settled, np.reshape([] if taken_lps_mm is None else taken_lps_mm, (-1, 3)), strict=True))
-    chosen = [0] * len(before)
-    places = np.array([fixed.get(i, options[i][0]) for i in range(len(before))]).reshape(-1, 3)
+    unary = [-np.log(np.clip(c, 1e-3, 1)) for c in confidences]
+    for i, place in zip(settled, np.reshape([] if taken_lps_mm is None else taken_lps_mm, (-1, 3)), strict=True):
+        options[i], unary[i] = place[None], np.zeros(1)
     apart = np.linalg.norm(before[:, None] - before[None], axis=2)
+    moves = _moves(options, apart)
+    chosen = [0] * len(before)
+    energy = _energy(chosen, options, unary, apart)
     for _ in range(_SWEEPS):
-        changed = False
-        for i in range(len(before)):
-            if i in fixed or len(options[i]) == 1:
-                continue
-            cost = -np.log(np.clip(confidences[i], 1e-3, 1)) + _tension(i, options[i], places, apart)
-            best = int(cost.argmin())
-            if best != chosen[i] and cost[best] < cost[chosen[i]] - 1e-9:
-                chosen[i], places[i], changed = best, options[i][best], True
-        if not changed:
+        start = energy
+        for move in moves:
+            tried = chosen.copy()
+            for i, index in move:
+                tried[i] = index
+            trial = _energy(tried, options, unary, apart)
+            if trial < energy - 1e-9:
+                chosen, energy = tried, trial
+        if energy == start:
             break
     return chosen
 
@@ -139,16 +145,26 @@ def shared_places(places_lps_mm: np.ndarray, before_lps_mm: np.ndarray) -> dict[
     return out
 
 
-def _tension(i: int, options: np.ndarray, places: np.ndarray, apart: np.ndarray) -> np.ndarray:
-    """What lesion i's options (k, 3) cost its neighbours, (k,)."""
-    others = [j for j in range(len(places)) if j != i and apart[i, j] <= NEIGHBOUR_MM]
-    if not others:
-        return np.zeros(len(options))
-    now = np.linalg.norm(options[:, None] - places[others][None], axis=2)
-    stretch = np.minimum(((now - apart[i, others]) / DISTANCE_SIGMA_MM) ** 2 / 2, 2.0)
-    # Neighbours share one vote: three of them are not three times as sure.
-    collision = ((now < SAME_PLACE_MM) & (apart[i, others] >= SAME_PLACE_MM)).any(axis=1)
-    return stretch.mean(axis=1) + 2.0 * collision
+def _moves(options: list[np.ndarray], apart: np.ndarray) -> list[tuple[tuple[int, int], ...]]:
+    """Changes to try: one lesion to each of its candidates, and two neighbours to each pair of theirs."""
+    singles = [[(i, index) for index in range(len(option))] for i, option in enumerate(options)]
+    near = [(i, j) for i in range(len(options)) for j in range(i) if apart[i, j] <= NEIGHBOUR_MM]
+    pairs = [(one, other) for i, j in near for one in singles[i] for other in singles[j]]
+    return [(one,) for single in singles for one in single] + pairs
+
+
+def _energy(chosen: list[int], options: list[np.ndarray], unary: list[np.ndarray], apart: np.ndarray) -> float:
+    """What a choice costs: doubts, stretched distances to neighbours (their mean: they share one vote), collisions."""
+    if not chosen:
+        return 0.0
+    places = np.array([option[index] for option, index in zip(options, chosen, strict=True)])
+    now = np.linalg.norm(places[:, None] - places[None], axis=2)
+    near = (apart <= NEIGHBOUR_MM) & ~np.eye(len(chosen), dtype=bool)
+    stretch = np.minimum(((now - apart) / DISTANCE_SIGMA_MM) ** 2 / 2, STRETCH_CAP) * near
+    collisions = (now < SAME_PLACE_MM) & (apart >= SAME_PLACE_MM)
+    doubts = sum(float(costs[index]) for costs, index in zip(unary, chosen, strict=True))
+    shared = (stretch.sum(axis=1) / np.maximum(near.sum(axis=1), 1)).sum()
+    return doubts + float(shared) + COLLISION * float(collisions.sum()) / 2
 
 
 def _assign(expected: np.ndarray, found: np.ndarray, dustbin_mm: float) -> np.ndarray:

@@ -191,6 +191,5 @@ def axis_codes(affine: np.ndarray) -> str:
     """
     cosines = np.asarray(affine, dtype=np.float64)[:3, :3]
     letters = ("LR", "PA", "SI")
-    return "".join(
-        letters[world][int(cosines[world, axis] < 0)] for axis in range(3) for world in [int(np.abs(cosines[:, axis]).argmax())]
-    )
+    closest = np.abs(cosines).argmax(axis=0)
+    return "".join(letters[world][int(cosines[world, axis] < 0)] for axis, world in enumerate(closest))

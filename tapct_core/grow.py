@@ -18,7 +18,9 @@ from .matching import similarity_map
 from .volume import CTVolume
 
 REACH_MM = 40.0
-"""No voxel further than this from the point is taken; a region that gets so far has leaked."""
+"""No voxel further than this from the point is taken."""
+LEAK = 0.02
+"""A region with a larger share of its voxels at the end of the reach has leaked; less is a vessel."""
 BANDS_HU = (15, 25, 35, 50, 70, 95, 130, 180, 250, 350, 480)
 SEED_MM = 2.0
 BRIDGE_MM = 1.5
@@ -26,6 +28,8 @@ BRIDGE_MM = 1.5
 SIMILAR = 0.3
 """Share of the point's own similarity below which a voxel belongs to something else."""
 SMOOTH_MM = 0.7
+RIM_MM, SHELL_MM = 1.2, 2.5
+"""Surroundings are a shell this far from the region, this thick."""
 LEAST_CONTRAST_HU = 20.0
 """A region that stands out less is noise, and the point is answered with an error, not with a blob."""
 
@@ -61,12 +65,12 @@ def grow_mask(
         region = _component((np.abs(hu - centre) <= band) & allowed, near, seed, spacing)
         if region is None:
             continue
-        if (region & (distance > reach_mm - max(spacing))).any():
-            break  # it has leaked, and a wider band leaks more
-        score = _contrast(region, hu) * _compactness(region, distance, spacing)
+        if (distance[region] > reach_mm - max(spacing)).mean() > LEAK:
+            break  # a wider band leaks more
+        score = _edge(region, hu) * _compactness(region, distance, spacing)
         if score > height:
             best, height = region, score
-    if best is None or _contrast(best, hu) < LEAST_CONTRAST_HU:
+    if best is None or _contrast(best, hu, spacing) < LEAST_CONTRAST_HU:
         raise UserError("nothing stands out at this point, so no mask can be grown; draw it by hand")
     whole = np.zeros(volume.geometry.shape, dtype=bool)
     whole[box] = best
@@ -117,11 +121,28 @@ def _component(
     return ndimage.binary_fill_holes(parts == parts[seed]) if parts[seed] else None
 
 
-def _contrast(region: np.ndarray, hu: np.ndarray) -> float:
-    """How far the region's inner rim stands out from its outer one, HU."""
+def _edge(region: np.ndarray, hu: np.ndarray) -> float:
+    """How steep the region's border is: how much further its outer rim is from its HU than its inner one, in HU.
+
+    Brighter and darker neighbours both count.
+    """
+    middle = np.median(hu[region])
     inner = region & ~ndimage.binary_erosion(region)
     outer = ndimage.binary_dilation(region) & ~region
-    return float(abs(hu[inner].mean() - hu[outer].mean())) if outer.any() else 0.0
+    return float(np.abs(hu[outer] - middle).mean() - np.abs(hu[inner] - middle).mean()) if outer.any() else 0.0
+
+
+def _contrast(region: np.ndarray, hu: np.ndarray, spacing: tuple[float, float, float]) -> float:
+    """How far the surroundings stand off the region's HU, beyond the region's own scatter, in HU.
+
+    Unlike the rim's, which in noise is out of the band by choice, this is 0 where there is nothing to be seen.
+    """
+    away = ndimage.distance_transform_edt(~region, sampling=spacing)
+    shell = (away > RIM_MM) & (away <= RIM_MM + SHELL_MM)
+    if not shell.any():
+        return 0.0
+    middle = np.median(hu[region])
+    return float(np.abs(hu[shell] - middle).mean() - np.abs(hu[region] - middle).mean())
 
 
 def _compactness(region: np.ndarray, distance: np.ndarray, spacing: tuple[float, float, float]) -> float:

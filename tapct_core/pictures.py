@@ -19,6 +19,7 @@ from .volume import CTVolume
 LUNG, SOFT_TISSUE = (1500.0, -600.0), (400.0, 40.0)
 """(width, level) in HU."""
 BACKGROUND, INK, QUIET = "#101418", "#f2f4f6", "#8b97a3"
+HEAT_COLOUR = "#e35933"
 BASELINE_COLOUR, BEST_COLOUR, OTHER_COLOUR, TRUTH_COLOUR = "#4cc9f0", "#ffd166", "#c9a227", "#7ee787"
 VIEW_MM = (230.0, 170.0)
 """Width and height of every panel, centred on what it shows: all panels have one scale."""
@@ -66,12 +67,14 @@ def save_match_page(pictures: Sequence[MatchPicture], path: Path) -> None:
         row[0].set_ylabel("baseline", color=QUIET)
         row[2].set_title("follow-up", color=QUIET, fontsize=10, loc="left")
     legend = [("baseline point", BASELINE_COLOUR, "o"), ("candidates by rank", BEST_COLOUR, "o")]
+    if any(picture.similarity is not None for picture in pictures):
+        legend.append(("glow: similarity of the features", HEAT_COLOUR, "s"))
     if any(picture.truth is not None for picture in pictures):
         legend.append(("reference", TRUTH_COLOUR, "x"))
     figure.legend(
         handles=[_handle(*entry) for entry in legend],
         loc="outside lower center",
-        ncols=3,
+        ncols=4,
         frameon=False,
         labelcolor=INK,
     )

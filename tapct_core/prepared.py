@@ -90,9 +90,9 @@ def _project(features: FeatureMap, given: Projection | None) -> tuple[torch.Tens
     matches better than the anatomy does.
     """
     tokens = torch.from_numpy(np.ascontiguousarray(features.tokens)).view(-1, features.dim)
-    if not bool(torch.isfinite(tokens).all()):
-        raise UserError("the feature map holds numbers that are not finite; embed the scan again")
     means = torch.from_numpy(features.window_position_mean)
+    if not bool(torch.isfinite(means).all()):  # a sum over tokens is finite only if each of them is
+        raise UserError("the feature map holds numbers that are not finite; embed the scan again")
     places = torch.from_numpy(features.window_places.reshape(-1).astype(np.int64))
     filled = torch.from_numpy(np.flatnonzero(features.valid))
     if given is not None:

@@ -66,7 +66,7 @@ def find_prior(a: Prepared, b: Prepared, names: tuple[str, ...], refine: bool = 
     ``refine`` adds block matching on the images, which is evidence from HU.
     """
     rng = np.random.default_rng(seed)
-    places = _Places(a, names, body_points(a, 3000, rng))
+    places = _Places(a, names, body_points(a, 1200, rng))
     candidates = [IDENTITY, *_slides(a, b), *_from_keys(a, b, names, rng)]
     scores = [places.agreement(b, motion) for motion in candidates]
     best = int(np.argmax(scores))

@@ -32,6 +32,12 @@ def file_to_lps(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return SimpleITK.GetArrayFromImage(image).T, affine
 
 
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path, monkeypatch):
+    """No test finds or fills the person's own autosaves."""
+    monkeypatch.setenv("TAPCT_STATE", str(tmp_path / "state"))
+
+
 @pytest.fixture(scope="session")
 def ct_files(tmp_path_factory) -> dict[str, Path]:
     """A piece of the packaged CT, (i, j, k) = (40, 36, 20) voxels of 3 mm, in each way of STORED."""

@@ -29,3 +29,19 @@ def test_organs_lie_on_their_ct(make_napari_viewer_proxy):
     assert spleen.size > 1000 and 0 < spleen.mean() < 250  # soft tissue: grid and labels belong together
     row = labels.features[labels.features["index"] == 1]
     assert row["name"].item() == "spleen"
+
+
+def test_synthetic_follow_up_comes_with_the_lesions_it_knows(make_napari_viewer, qtbot):
+    from napari_tapct.session import session_of
+
+    viewer = make_napari_viewer()
+    viewer.open_sample("napari-tapct", "synthetic_follow_up")
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=120_000)
+    followup, baseline, points = viewer.layers
+    known = points.features
+    assert len(known) == 12 and {"stable", "grown", "new"} <= set(known["fate"])
+    seen = known[known["in_view"] & (known["fate"] != "vanished")]
+    places = followup.metadata[GEOMETRY].to_index(seen[["x_followup", "y_followup", "z_followup"]].to_numpy())
+    inside = ((places > -0.5) & (places < np.array(followup.data.shape) - 0.5)).all(axis=1)
+    assert inside.all()  # what is said to be in view is
+    assert len(session_of(viewer).scans) == 2

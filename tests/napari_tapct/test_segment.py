@@ -173,6 +173,7 @@ def test_probe_goes_to_disk_and_back_and_to_other_time_points(docked, ct_files, 
     viewer.open(ct_files["straight.nrrd"], plugin="napari-tapct")
     other = next(scan for scan in widget.session.scans if scan is not first)
     widget.session.set_features(other, features_of(ct_files["straight.nrrd"]))
+    widget.session.show(first)
     with qtbot.waitSignal(widget.saved, timeout=LONG):
         QTest.mouseClick(widget.apply_button, Qt.LeftButton)
     assert (other.parts["result"].data == wanted).mean() > 0.99  # the same voxels from another file

@@ -15,7 +15,7 @@ from tapct_core.samples import load_sample_points
 def test_the_demo_matches_measures_and_draws(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path), "--encoder", "none"]) == 0
     assert "within" in capsys.readouterr().out
-    rows = list(csv.DictReader(open(tmp_path / "matches.csv")))
+    rows = list(csv.DictReader((tmp_path / "matches.csv").read_text().splitlines()))
     names, _, after = load_sample_points()
     truth = dict(zip(names, after, strict=True))
     best = [row for row in rows if row["rank"] == "1"]

@@ -146,7 +146,7 @@ def test_match_writes_ranked_candidates_and_takes_stores(capsys, tmp_path):
     table = tmp_path / "matches.csv"
     argv = ("match", paths["baseline"], paths["followup"], "--points", points, "--encoder", "none", "--out", table)
     assert run(capsys, *argv)[0] == 0
-    rows = list(csv.DictReader(open(table)))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert list(rows[0]) == ["name", "rank", "x", "y", "z", "similarity", "cycle_error_mm", "confidence"]
     best = {row["name"]: [float(row[c]) for c in "xyz"] for row in rows if row["rank"] == "1"}
     for name, truth in zip(names[:3], after[:3], strict=True):

@@ -1,0 +1,262 @@
+"""Nothing painted is lost: strokes, classes and dates go to disk within seconds, and come back after a crash.
+
+    autosave/
+      3f2a….lock            held by the process that works on it
+      3f2a…/session.json    scans (file, series, name, date), classes
+      3f2a…/strokes-0.safetensors   painted voxels of scan 0: index (N, 3) int32, value (N,) uint8
+      volumes/HASH.safetensors      HU and affine of a scan that came from no file
+
+A session is replaced as a whole, so that a kill in the middle leaves the one before. What a result was
+computed from is here; the result itself follows from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+from qtpy.QtCore import QCoreApplication, QLockFile, QObject, QTimer, Signal
+
+from tapct_core.atomic import atomic_folder, atomic_path
+from tapct_core.errors import UserError
+from tapct_core.geometry import Geometry
+from tapct_core.io import load_ct
+from tapct_core.volume import CTVolume, Source
+
+from .jobs import Job
+from .layers import ct_image
+from .painting import LabelClass
+from .preferences import preference
+
+if TYPE_CHECKING:
+    from .session import Session
+
+FORMAT = "tapct-session-1"
+WORDS = "session.json"
+
+
+def state_folder() -> Path:
+    """$TAPCT_STATE, else the place where this system keeps what programs remember."""
+    if os.environ.get("TAPCT_STATE"):
+        return Path(os.environ["TAPCT_STATE"]) / "autosave"
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("napari-tapct", appauthor=False)) / "autosave"
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Work that a process left behind: where it lies, when it was saved, how many scans have strokes."""
+
+    folder: Path
+    saved: float
+    scans: int
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        when = time.strftime("%d %b %H:%M", time.localtime(self.saved))
+        return f"Painted work of {when} on {self.scans} scan{'s' if self.scans > 1 else ''} is still here."
+
+    def discard(self) -> None:
+        """Removes it."""
+        for entry in _read_words(self.folder)["scans"]:
+            if entry.get("volume"):
+                (self.folder.parent / "volumes" / entry["volume"]).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def unfinished() -> list[Unfinished]:
+    """What was left behind by processes that are gone, the newest first. Damaged folders are passed over."""
+    found = []
+    for folder in state_folder().glob("*"):
+        if not (folder / WORDS).is_file():
+            continue
+        lock = QLockFile(str(folder.with_suffix(".lock")))
+        if not lock.tryLock(0):
+            continue  # somebody is at it
+        lock.unlock()
+        try:
+            words = _read_words(folder)
+            found.append(Unfinished(folder, float(words["saved"]), sum(bool(e["strokes"]) for e in words["scans"])))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found, key=lambda one: -one.saved)
+
+
+class Autosave(QObject):
+    """Saves one session while there is something new. Get it with :func:`autosave_of`."""
+
+    saved = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(QCoreApplication.instance())
+        self._session = ref(session)
+        self._dirty = False
+        self._job: Job | None = None
+        self._replaces: list[Unfinished] = []
+        self.folder = state_folder() / uuid.uuid4().hex
+        self._lock = QLockFile(str(self.folder.with_suffix(".lock")))
+        session.painting.strokes_changed.connect(self._on_changed)
+        session.painting.classes_changed.connect(self._on_changed)
+        session.scans_changed.connect(self._on_changed)
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._on_tick)
+        self._timer.start(1000 * int(preference("autosave_seconds")))
+
+    def replaces(self, old: Unfinished) -> None:
+        """``old`` was taken up in this session: it is removed when this session is on disk."""
+        self._replaces.append(old)
+        self._dirty = True
+
+    def _on_changed(self, *_: object) -> None:
+        self._dirty = True
+
+    def _on_tick(self) -> None:
+        session = self._session()
+        if session is None or session.viewer is None:
+            self._timer.stop()
+            return
+        if self._dirty and (self._job is None or not self._job.running):
+            self.save()
+
+    def save(self) -> Job | None:
+        """Starts saving now; None when there is nothing painted. ``saved`` follows."""
+        session = self._session()
+        scans = [scan for scan in session.scans if "strokes" in scan.parts]
+        self._dirty = False
+        if not scans:
+            return None
+        work = [(scan.volume, scan.name, scan.date, scan.parts["strokes"].data) for scan in scans]
+        classes = list(session.painting.classes)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self._lock.tryLock(0)
+        self._job = Job("Autosave", lambda job: _write(self.folder, work, classes), done=self._on_saved)
+        return self._job.start()
+
+    def _on_saved(self, _: None) -> None:
+        for old in self._replaces:
+            old.discard()
+        self._replaces = []
+        self.saved.emit()
+
+
+_autosaves: WeakKeyDictionary[Session, Autosave] = WeakKeyDictionary()
+
+
+def autosave_of(session: Session) -> Autosave:
+    """The autosave of a session, started on first use."""
+    if session not in _autosaves:
+        _autosaves[session] = Autosave(session)
+    return _autosaves[session]
+
+
+def _write(folder: Path, work: list[tuple[CTVolume, str, str, np.ndarray]], classes: list[LabelClass]) -> None:
+    from safetensors.numpy import save_file
+
+    entries: list[dict[str, Any]] = []
+    with atomic_folder(folder) as part:
+        for number, (volume, name, date, strokes) in enumerate(work):
+            index = np.argwhere(strokes).astype(np.int32)
+            entry = {"name": name, "date": date, "strokes": "", "content": volume.content_hash, **_origin(volume)}
+            if len(index):
+                entry["strokes"] = f"strokes-{number}.safetensors"
+                arrays = {"index": index, "value": np.ascontiguousarray(strokes[tuple(index.T)])}
+                save_file(arrays, part / entry["strokes"])
+            if not entry["path"]:
+                entry["volume"] = _keep_volume(folder.parent / "volumes", volume)
+            entries.append(entry)
+        words = {
+            "format": FORMAT,
+            "saved": time.time(),
+            "classes": [{"value": one.value, "name": one.name, "colour": one.colour} for one in classes],
+            "scans": entries,
+        }
+        (part / WORDS).write_text(json.dumps(words, indent=1), encoding="utf-8")
+
+
+def _origin(volume: CTVolume) -> dict[str, str]:
+    source = volume.source
+    series = source.dicom.series_instance_uid if source.dicom else ""
+    return {"path": str(Path(source.path).resolve()) if source.path else "", "series": series}
+
+
+def _keep_volume(folder: Path, volume: CTVolume) -> str:
+    from safetensors.numpy import save_file
+
+    path = folder / f"{volume.content_hash}.safetensors"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as part:
+            save_file({"hu": np.ascontiguousarray(volume.hu), "affine": np.array(volume.geometry.affine)}, part)
+    return path.name
+
+
+def _read_words(folder: Path) -> dict[str, Any]:
+    words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+    if words["format"] != FORMAT:
+        raise ValueError(words["format"])
+    return words
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What was read back of one scan."""
+
+    volume: CTVolume
+    name: str
+    date: str
+    index: np.ndarray
+    value: np.ndarray
+
+
+def read_back(old: Unfinished) -> tuple[list[LabelClass], list[Resumed]]:
+    """Classes and scans of unfinished work. Raises UserError when a scan's file is gone or is another now."""
+    from safetensors.numpy import load_file
+
+    words = _read_words(old.folder)
+    classes = [LabelClass(one["value"], one["name"], tuple(one["colour"])) for one in words["classes"]]
+    scans = []
+    for entry in words["scans"]:
+        volume = _read_volume(old.folder.parent, entry)
+        if volume.content_hash != entry["content"]:
+            raise UserError(f"{entry['path']} is another scan than the one that was painted on; put the first one back")
+        arrays = {"index": np.zeros((0, 3), np.int32), "value": np.zeros(0, np.uint8)}
+        if entry["strokes"]:
+            arrays = load_file(old.folder / entry["strokes"])
+        scans.append(Resumed(volume, entry["name"], entry["date"], arrays["index"], arrays["value"]))
+    return classes, scans
+
+
+def _read_volume(folder: Path, entry: dict[str, Any]) -> CTVolume:
+    if entry["path"]:
+        path = Path(entry["path"])
+        return load_ct(path, series=entry["series"] or None) if path.is_dir() else load_ct(path)
+    from safetensors.numpy import load_file
+
+    arrays = load_file(folder / "volumes" / entry["volume"])
+    return CTVolume(arrays["hu"], Geometry(arrays["hu"].shape, arrays["affine"]), Source("array"))
+
+
+def take_up(session: Session, old: Unfinished, classes: list[LabelClass], scans: list[Resumed]) -> None:
+    """Puts unfinished work into a session; on the interface thread. A scan that is open already is painted on."""
+    session.painting.set_classes(classes)
+    for one in scans:
+        scan = next((s for s in session.scans if s.volume.content_hash == one.volume.content_hash), None)
+        if scan is None:
+            scan = session.scan_of(session.viewer.add_layer(ct_image(one.volume, one.name)))
+        if one.date and not scan.date:
+            session.set_date(scan, one.date)
+        layer = session.painting.strokes(scan)
+        layer.data[tuple(one.index.T)] = one.value
+        layer.refresh()
+        session.painting.strokes_changed.emit(scan)
+    autosave_of(session).replaces(old)
