@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from napari import current_viewer
 from napari.layers import Layer
-from napari.utils.notifications import show_info
 
 from tapct_core.samples import load_sample, load_sample_points
 
@@ -13,6 +12,7 @@ from .jobs import Job
 from .layers import LUNG, LayerData, ct_layer, labels_layer, points_layer
 
 SEED = 7
+WAIT = "making a follow-up …"
 
 
 def breathing_pair() -> list[LayerData]:
@@ -37,17 +37,21 @@ def breathing_pair() -> list[LayerData]:
 def synthetic_follow_up() -> list[LayerData]:
     """A real chest CT with made-up lesions, and the same patient made to come back: where each lesion went is known.
 
-    Making it takes seconds, so that nothing is returned here: the layers come when they are ready.
+    Making it takes seconds, so an empty layer stands in for it until it is ready; without that napari takes the
+    sample for broken.
     """
     viewer = current_viewer()
-    show_info("Making a follow-up; it will be here in a few seconds")
 
     def done(layers: list[LayerData]) -> None:
         for one in layers:
             viewer.add_layer(Layer.create(*one))
 
-    Job("Making a synthetic follow-up", lambda job: make_synthetic(), done=done).start()
-    return []
+    def ended() -> None:
+        for layer in [layer for layer in viewer.layers if layer.name.startswith(WAIT)]:
+            viewer.layers.remove(layer)
+
+    Job("Making a synthetic follow-up", lambda job: make_synthetic(), done=done, ended=ended).start()
+    return [(np.zeros((0, 3)), {"name": WAIT, "units": ("mm", "mm", "mm"), "axis_labels": ("z", "y", "x")}, "points")]
 
 
 def make_synthetic() -> list[LayerData]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Image
+from napari.utils import Colormap
 
 from tapct_core.errors import UserError
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 PCA_SAMPLE = 20_000
 """Tokens that the directions are found from; more change nothing to see."""
-SIMILAR_FROM = 0.2
-"""Cosine below which the heat layer is black."""
+HEAT = Colormap([[1.0, 0.25, 0.05, 0.0], [1.0, 0.45, 0.05, 0.55], [1.0, 0.95, 0.55, 0.85]], name="similar")
+"""From clear to bright, so that the CT stays visible where it is unlike."""
 
 
 def pca_colours(maps: list[FeatureMap]) -> list[np.ndarray]:
@@ -67,16 +68,22 @@ def pca_layer(scan: Scan, picture: np.ndarray) -> Image:
     )
 
 
+def heat_limits(similarity: np.ndarray) -> tuple[float, float]:
+    """From the similarity that four fifths of the scan stay below, which is drawn clear, to the best."""
+    low, high = np.nanpercentile(similarity, (80, 99.9))
+    return float(low), float(max(high, low + 1e-3))
+
+
 def similarity_layer(scan: Scan, similarity: np.ndarray) -> Image:
     """Cosine similarity (Z, Y, X) on the token grid over its scan."""
     attributes = placement_on(scan.volume.geometry, scan.features.geometry)
     return Image(
         similarity,
         name=f"{scan.name}: similarity",
-        colormap="inferno",
-        contrast_limits=(SIMILAR_FROM, 1.0),
-        opacity=0.75,
-        blending="additive",
+        colormap=HEAT,
+        contrast_limits=heat_limits(similarity),
+        opacity=0.9,
+        blending="translucent_no_depth",
         interpolation2d="linear",
         **attributes,
     )

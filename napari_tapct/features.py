@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from .cached import is_cached
 from .embedding_job import EmbeddingChoice, embed_scan
 from .encoder_choice import Choice, choices, folder_choice, gpu_in_sight
-from .feature_views import pca_colours, pca_layer, similarity_layer
+from .feature_views import heat_limits, pca_colours, pca_layer, similarity_layer
 from .jobs import Job, JobBar
 from .living import bind_key, living
 from .preferences import preference
@@ -343,6 +343,7 @@ class FeaturesWidget(QWidget):
         layer = scan.parts.get("similarity")
         if layer is not None:
             layer.data = similarity
+            layer.contrast_limits = heat_limits(similarity)
         elif scan in self.session.scans:
             self.session.add_part(scan, "similarity", similarity_layer(scan, similarity))
 

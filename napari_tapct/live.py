@@ -51,10 +51,12 @@ def segment(
     classes: Sequence[LabelClass],
     view: Region,
     guided: bool,
+    use_hu: bool = False,
     probe: LinearProbe | None = None,
 ) -> LinearProbe:
     """Sends Parts: first ``view``, the slice on screen, then the scan from there outwards; returns the probe.
 
+    ``guided``: edges of HU pull the borders; ``use_hu``: HU round each voxel are learned from as well.
     ``probe`` given (a loaded one): nothing is fitted. Raises UserError with what to paint next.
     """
     from tapct_core.probe import LinearProbe
@@ -66,7 +68,7 @@ def segment(
         present = {int(v) for _, labels in pairs for v in np.unique(labels.labels) if v}
         if len(present) < 2:
             raise UserError(hint or "paint a stroke of at least two classes")
-        probe = LinearProbe.fit(pairs, zero="unlabelled")
+        probe = LinearProbe.fit(pairs, zero="unlabelled", hu_features="voxel" if use_hu else None)
     volume, features = target
     first = probe.predict(features, volume, region=view, guided=guided).labels
     job.send(Part(view, shown(first, probe), probe, hint))

@@ -102,6 +102,9 @@ class SegmentWidget(QWidget):
         self.guided.setToolTip("Features are coarser than voxels; edges of HU pull the borders into place")
         self.guided.setChecked(True)
         self.guided.toggled.connect(self._ask)
+        self.use_hu = QCheckBox("Learn from HU as well")
+        self.use_hu.setToolTip("Finer and often better, above all with a small encoder; the whole scan takes longer")
+        self.use_hu.toggled.connect(self._ask)
         self.update_button = self._button("Update  ⇧U", "Segments the scan from the strokes now", self.update_result)
         bind_key(self.session.viewer, "Shift-U", self.update_button)
         self.state = _wrapped()
@@ -113,11 +116,12 @@ class SegmentWidget(QWidget):
         )
         grid.addWidget(self.live, 0, 0)
         grid.addWidget(self.guided, 0, 1)
-        grid.addWidget(self.state, 1, 0, 1, 2)
-        grid.addWidget(self.update_button, 2, 0, 1, 2)
-        grid.addWidget(self.probability_button, 3, 0)
-        grid.addWidget(self.uncertainty_button, 3, 1)
-        grid.addWidget(self.bar, 4, 0, 1, 2)
+        grid.addWidget(self.use_hu, 1, 0, 1, 2)
+        grid.addWidget(self.state, 2, 0, 1, 2)
+        grid.addWidget(self.update_button, 3, 0, 1, 2)
+        grid.addWidget(self.probability_button, 4, 0)
+        grid.addWidget(self.uncertainty_button, 4, 1)
+        grid.addWidget(self.bar, 5, 0, 1, 2)
         return box
 
     def _keep_box(self) -> QGroupBox:
@@ -251,10 +255,10 @@ class SegmentWidget(QWidget):
 
     def _segment(self, scan: Scan, painted: list[Painted], probe: LinearProbe | None) -> Job:
         target, view, guided = (scan.volume, scan.features), self._view(scan), self.guided.isChecked()
-        classes = list(self.painting.classes)
+        classes, use_hu = list(self.painting.classes), self.use_hu.isChecked()
 
         def function(job: Job) -> LinearProbe:
-            return segment(job, painted, target, classes, view, guided, probe)
+            return segment(job, painted, target, classes, view, guided, use_hu, probe)
 
         def failed(error: Exception) -> None:
             self.hint.setText(sentence("Segmenting", error))

@@ -138,7 +138,7 @@ def _contrast(region: np.ndarray, hu: np.ndarray, spacing: tuple[float, float, f
     Unlike the rim's, which in noise is out of the band by choice, this is 0 where there is nothing to be seen.
     """
     away = ndimage.distance_transform_edt(~region, sampling=spacing)
-    shell = (away > RIM_MM) & (away <= RIM_MM + SHELL_MM)
+    shell = (away > RIM_MM) & (away <= max(RIM_MM + SHELL_MM, 1.01 * min(spacing)))  # one voxel at the least
     if not shell.any():
         return 0.0
     middle = np.median(hu[region])

@@ -1,7 +1,8 @@
 """A Study as one JSON file a patient: readable and writable by hand, whole or not there, with a version.
 
 The least a person writes: ``timepoints`` with a ``path`` each, and ``lesions`` with a point at one of them.
-A point written without a state counts as decided by who wrote the file. Masks are packed bits (zlib, base64).
+A point written without a state counts as decided by who wrote the file, and as new where it is the lesion's first and
+not at the baseline. Masks are packed bits (zlib, base64).
 """
 
 from __future__ import annotations
@@ -155,6 +156,9 @@ def _lesion(data: Any, where: str, timepoints: list[str]) -> Lesion:
     facts["name"] = facts["name"] or where
     found = _object(data.get("findings", {}), f"{where}.findings", timepoints, "time points")
     findings = {name: _finding(one, f"{where}.findings.{name}") for name, one in found.items()}
+    first = next((name for name in timepoints if name in findings), timepoints[0])
+    if first != timepoints[0] and findings[first].point_lps_mm and not found[first].get("state"):
+        findings[first].state = "new"
     return Lesion(node=data.get("node", False), findings=findings, **facts)
 
 

@@ -75,11 +75,11 @@ def pretrain(config: Config) -> str:
 
     # ---- where it stands
     claim_folder(folder, config)
-    log = RunLog(folder, active=distributed.is_main(), tensorboard=config.run.tensorboard)
     checkpointer = Checkpointer(folder / "checkpoints", config.run.keep_last)
     facts = checkpointer.load_latest(model_state(model), (model.student,), optimiser, config.run.fall_back)
     first = facts["step"] if facts else 0
     check_data(facts, store, plan)
+    log = RunLog(folder, active=distributed.is_main(), tensorboard=config.run.tensorboard)
     crops, flops = work_of_a_sample(config)
     setting = {"ranks": plan.world, "global_batch": plan.size, "scans": len(store), "device": str(device)}
     precision = str(model.autocast or torch.float32).removeprefix("torch.")

@@ -117,6 +117,10 @@ def _track_one(args: argparse.Namespace, study, name: str, scans: _Scans):
 
     timepoint = study.timepoints[study.order(name)]
     volume, features = scans.get(timepoint)
+    for lesion in study.lesions:
+        finding = lesion.findings.get(name)
+        if finding is not None and finding.present and not volume.geometry.contains(finding.point_lps_mm):
+            raise UserError(f"{lesion.name} lies outside {name}; points are x y z in LPS mm of that scan")
     if args.sr or args.seg:
         from ..export.dicom_source import source_images
 
@@ -133,7 +137,10 @@ def _track_one(args: argparse.Namespace, study, name: str, scans: _Scans):
         key = proposal_key(study, name, source, before, features)
         marks = [lesion.findings[name] for lesion in detections(study, name)]
         if not all(finding is not None and finding.inputs == key for finding in open_ + marks):
-            found |= propose(study, name, source, before, features)
+            try:
+                found |= propose(study, name, source, before, features)
+            except UserError as error:
+                raise UserError(f"from {source} to {name}: {error}") from None
     absorbed = link_detections(study, name, found)
     return _saved(args, name, timepoint, volume, features, found, absorbed)
 

@@ -34,12 +34,15 @@ SCHEME = "99TAPCT"
 def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -> Path:
     """Write the findings of ``timepoint``, whose scan is ``volume``; returns the path.
 
-    Raises UserError for a scan that was not DICOM, one without UIDs, and where there are no findings.
+    Raises UserError for a scan that was not DICOM, one without UIDs, one whose slices are not axial, and where
+    there are no findings.
     """
     import highdicom as hd
 
     study.order(timepoint)
     images = source_images(volume, "SR")
+    if volume.source.orientation.axes[0] != 2:
+        raise UserError("this series was not taken in axial slices, so the SR cannot show axial diameters; write a CSV")
     findings = [one for one in findings_at(study, timepoint) if one[1].present or one[1].state in ABSENT]
     if not findings:
         raise UserError(f"no lesion has a finding at {timepoint}; run `tapct track`, or place one")

@@ -52,7 +52,8 @@ def test_killed_and_resumed(make_napari_viewer_proxy, ct_files, qtbot):
     run.wait()
     viewer = make_napari_viewer_proxy(show=True)
     _, widget = viewer.window.add_plugin_dock_widget("napari-tapct", "Scans")
-    assert widget.unfinished_box.isVisible() and widget.unfinished.scans == 1
+    assert widget.unfinished is not None and widget.unfinished.scans == 1
+    assert not widget.unfinished_box.isHidden()
     with qtbot.waitSignal(widget.opened, timeout=LONG):
         QTest.mouseClick(widget.resume_button, Qt.LeftButton)
     session = session_of(viewer)

@@ -17,18 +17,22 @@ import sys
 sys.path.insert(0, sys.argv[2])
 import napari
 from qtpy import API_NAME
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
 from pathlib import Path
 from tests.napari_tapct.conftest import canvas_of, centre_on, drag, place_on_canvas
 
 def wait(condition, what):
-    import time
-    end = time.monotonic() + 150
-    while not condition():
-        assert time.monotonic() < end, what
-        QApplication.processEvents()
+    # One loop with a slow timer: PySide6 6.12 drops a reference to None at each call, and aborts when none is left.
+    loop, timer, tries = QEventLoop(), QTimer(), []
+    def look():
+        tries.append(1)
+        if condition() or len(tries) > 1500:
+            loop.quit()
+    timer.timeout.connect(look)
+    timer.start(100)
+    loop.exec()
+    assert condition(), what
 
 viewer = napari.Viewer()
 widgets = {n: viewer.window.add_plugin_dock_widget("napari-tapct", n)[1] for n in ("Scans", "Features", "Segment")}

@@ -1,4 +1,4 @@
-"""A study through time: who decides, what survives the file, what a file may not say, and the response it adds up to."""
+"""A study through time: who decides, what survives the file, what a file may not say, and what response it gives."""
 
 from __future__ import annotations
 
@@ -124,8 +124,10 @@ def test_the_least_a_person_writes(tmp_path):
     file = tmp_path / "s.json"
     lesion = {"name": "liver 1", "findings": {"baseline": {"point_lps_mm": [1, 2, 3]}}}
     timepoints = [{"name": "baseline", "path": "a.nii.gz"}, {"path": "sub/b.nii.gz"}]
-    file.write_text(json.dumps({"timepoints": timepoints, "lesions": [lesion]}))
+    later = {"name": "late", "findings": {"b.nii.gz": {"point_lps_mm": [1, 2, 3]}}}
+    file.write_text(json.dumps({"timepoints": timepoints, "lesions": [lesion, later]}))
     study = load_study(file)
+    assert study.lesions[1].findings["b.nii.gz"].state == "new"
     finding = study.lesions[0].findings["baseline"]
     assert (finding.state, finding.decided, study.timepoints[1].name) == ("accepted", True, "b.nii.gz")
     assert study.lesions[0].uid.startswith("2.25.")

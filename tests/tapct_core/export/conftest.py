@@ -30,7 +30,7 @@ def add_lesions(pixels, number, moved, when):
 def write_series(source, target, start, date, when):
     """A part of every slice as a series of its own; positions stay, so the pixels' move is a move of the patient."""
     target.mkdir()
-    files = sorted(source.iterdir(), key=lambda path: pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])
+    files = sorted(source.iterdir(), key=lambda path: float(pydicom.dcmread(path).ImagePositionPatient[2]))
     study, series, frame = (generate_uid() for _ in range(3))
     for number, path in enumerate(files, start=1):
         slice_ = pydicom.dcmread(path)

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import highdicom as hd
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from tapct_core.cli import main
 from tapct_core.errors import UserError
 from tapct_core.export import COLUMNS, write_csv, write_seg, write_sr
+from tapct_core.geometry import Orientation
 from tapct_core.io import load_ct
 from tapct_core.lesions import Finding, Mask, Study, Timepoint
 from tapct_core.study_file import load_study
@@ -147,6 +149,9 @@ def test_sources_that_cannot_be_referred_to_are_refused(study, data_dir, dicom_p
             write(study, "week 9", other, tmp_path / "x.dcm")
         with pytest.raises(UserError, match="no lesion has"):
             write(Study("p", [Timepoint("a", "a")]), "a", other, tmp_path / "x.dcm")
+    source = replace(other.source, orientation=Orientation((0, 2, 1)))
+    with pytest.raises(UserError, match="not taken in axial slices"):
+        write_sr(study, "baseline", replace(other, source=source), tmp_path / "x.dcm")
     assert list(tmp_path.iterdir()) == []
 
 
