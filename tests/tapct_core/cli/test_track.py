@@ -62,8 +62,8 @@ def study(chest):
 
 
 def track(capsys, *argv) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of ``tapct track`` with HU alone, on a grid as coarse as the scan."""
-    code = main(["track", *[str(word) for word in argv], "--encoder", "none", "--spacing", "4", "4", "4"])
+    """Exit code, stdout and stderr of ``tapct track`` with HU alone."""
+    code = main(["track", *[str(word) for word in argv], "--encoder", "none"])
     return code, *capsys.readouterr()
 
 
@@ -94,28 +94,32 @@ def test_lesions_are_proposed_measured_and_left_to_a_person(chest, study, capsys
     assert (code, study.read_bytes(), study.stat().st_mtime_ns) == (0, before, stamp)
     assert "research use only" in out
 
-    # A person decides; a third scan is added; what was decided stays to the letter and leads to the third.
+    # A person decides; a third scan is added, in which the first lesion is marked already; what was decided stays
+    # to the letter, and the second is searched from where it was last seen.
     uids = {lesion.name: lesion.uid for lesion in found.lesions}
     found.accept(uids["first"], "b", "AB")
     found.not_present(uids["second"], "b", "AB")
     save_study(found, study)
     data = json.loads(study.read_text())
     data["timepoints"].append({"name": "c", "path": "c.nii.gz"})
+    data["lesions"][0]["findings"]["c"] = {"point_lps_mm": places["first"].tolist()}
     study.write_text(json.dumps(data))
     whole = (study.parent / "c.nii.gz").read_bytes()
     (study.parent / "c.nii.gz").write_bytes(whole[: len(whole) // 2])
     code, _, err = track(capsys, study)
     assert code == 2
     assert "c.nii.gz is truncated" in err.splitlines()[-1]
-    assert [len(lesion.findings) for lesion in load_study(study).lesions] == [2, 2]
+    assert [len(lesion.findings) for lesion in load_study(study).lesions] == [3, 2]
     (study.parent / "c.nii.gz").write_bytes(whole)
     assert track(capsys, study)[0] == 0
     again = load_study(study)
     for name in uids:
         assert again.finding(uids[name], "b").decided_at == found.finding(uids[name], "b").decided_at
         assert again.finding(uids[name], "b").state == found.finding(uids[name], "b").state
-        place = again.finding(uids[name], "c").point_lps_mm
-        assert np.linalg.norm(np.array(place) - places[name]) < 3.5
+    assert again.finding(uids["first"], "c").point_lps_mm == pytest.approx(places["first"], abs=1e-5)
+    assert again.finding(uids["first"], "c").mask_by == "grown"
+    place = again.finding(uids["second"], "c").point_lps_mm
+    assert np.linalg.norm(np.array(place) - places["second"]) < 2.5
 
 
 def test_marks_of_the_follow_up_are_linked_or_called_new(chest, study, capsys):
