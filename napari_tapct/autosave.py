@@ -165,7 +165,7 @@ def _write(folder: Path, work: list[tuple[CTVolume, str, str, np.ndarray]], clas
     entries: list[dict[str, Any]] = []
     with atomic_folder(folder) as part:
         for number, (volume, name, date, strokes) in enumerate(work):
-            index = np.argwhere(strokes).astype(np.int32)
+            index = np.ascontiguousarray(np.argwhere(strokes), np.int32)  # safetensors writes memory as it lies
             entry = {"name": name, "date": date, "strokes": "", "content": volume.content_hash, **_origin(volume)}
             if len(index):
                 entry["strokes"] = f"strokes-{number}.safetensors"

@@ -38,6 +38,11 @@ _HOME = {
     "embed": "embedding",
     "match_points": "matching",
     "LinearProbe": "probe",
+    "Study": "lesions",
+    "load_study": "study_file",
+    "save_study": "study_file",
+    "assess": "assessment",
+    "grow_mask": "grow",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -27,6 +27,8 @@ BRIDGE_MM = 1.5
 """Bridges up to twice this width are cut."""
 SIMILAR = 0.3
 """Share of the point's own similarity below which a voxel belongs to something else."""
+RESOLVED = 2.0
+"""Tokens this near the point say nothing yet: a lesion of fewer tokens is decided by HU alone."""
 SMOOTH_MM = 0.7
 RIM_MM, SHELL_MM = 1.2, 2.5
 """Surroundings are a shell this far from the region, this thick."""
@@ -56,7 +58,7 @@ def grow_mask(
     distance = _distance(grid, point)
     allowed = distance <= reach_mm
     if features is not None and features.dim:
-        allowed &= _similar(features, grid, point)
+        allowed &= _similar(features, grid, point) | (distance <= RESOLVED * max(features.pitch_mm))
     seed = np.unravel_index(distance.argmin(), grid.shape)
     near = distance <= max(SEED_MM, float(distance.min()))
     centre = float(np.median(hu[near]))

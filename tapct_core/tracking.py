@@ -135,7 +135,7 @@ def _settle(findings: dict[int, Finding], points: np.ndarray, known: list[Findin
         return
     options = [np.array([c.point_lps_mm for c in findings[i].candidates]) for i in placed]
     options += [np.array([known[i].point_lps_mm]) for i in fixed]
-    sure = [np.array([_sureness(c) for c in findings[i].candidates]) for i in placed] + [np.ones(1)] * len(fixed)
+    sure = [sureness(findings[i].candidates) for i in placed] + [np.ones(1)] * len(fixed)
     rows = range(len(placed), len(placed) + len(fixed))
     taken = np.array([known[i].point_lps_mm for i in fixed])
     chosen = choose_places(points[placed + fixed], options, sure, taken, list(rows))
@@ -143,9 +143,14 @@ def _settle(findings: dict[int, Finding], points: np.ndarray, known: list[Findin
         _placed(findings[i], index)
 
 
-def _sureness(candidate: Candidate) -> float:
-    """Confidence; where none was calibrated, the similarity, which only ranks."""
-    return max(candidate.similarity, 0.01) if candidate.confidence is None else candidate.confidence
+def sureness(candidates: tuple[Candidate, ...]) -> np.ndarray:
+    """How sure each candidate is, (k,), never rising: matching ranks by all its evidence, and its order stands.
+
+    The calibrated confidence; where there is none, shares by rank, since a similarity is no probability.
+    """
+    if any(candidate.confidence is None for candidate in candidates):
+        return 0.6 * 0.4 ** np.arange(len(candidates))
+    return np.minimum.accumulate([candidate.confidence for candidate in candidates])
 
 
 def _merge(

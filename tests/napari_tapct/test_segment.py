@@ -234,14 +234,14 @@ def test_classes_are_named_coloured_added_and_removed(docked, qtbot):
     assert not (scan.parts["strokes"].data == 3).any() and len(widget.painting.classes) == 2
 
 
-def test_deleting_layers_in_the_middle_is_safe(docked, qtbot):
+def test_deleting_the_scan_in_the_middle_is_safe(docked, qtbot):
     viewer, widget = docked
     z, y, x = centre_on(viewer, widget.session.active)
     paint(viewer, widget, 1, (z, y - 6, x - 8), (z, y - 6, x + 8))
     with qtbot.waitSignal(widget.slice_done, timeout=LONG):
         paint(viewer, widget, 2, (z, y + 6, x - 8), (z, y + 6, x + 8))
     run = widget._run
-    viewer.layers.clear()
+    viewer.layers.remove(widget.session.active.layer)
     qtbot.waitUntil(lambda: not run.running, timeout=LONG)
     assert widget.session.scans == [] and "Open a scan" in widget.state.text()
     assert session_of(viewer) is widget.session

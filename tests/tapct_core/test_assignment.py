@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from tapct_core.assignment import choose_places, link_findings, shared_places
+from tapct_core.lesions import Candidate
+from tapct_core.tracking import sureness
 
 ROW = np.array([[x, 0.0, 0.0] for x in (0, 12, 24, 36, 48)])
 
@@ -78,6 +80,17 @@ def test_links_are_as_good_as_the_best_of_all_permutations(seed):
 
     linked = tuple(links.lesion_of.index(i) for i in range(4))
     assert cost(linked) == pytest.approx(min(cost(order) for order in permutations(range(4))), rel=1e-6)
+
+
+@pytest.mark.parametrize("confidences", [(None, None, None), (0.5, 0.7, 0.2)])
+def test_the_order_of_matching_stands_where_no_neighbour_speaks_against_it(confidences):
+    similarities = (0.4, 0.9, 0.8)  # the order is that of all evidence, not of the similarity alone
+    rank = [Candidate((0.0, 0.0, 0.0), s, 1.0, c) for s, c in zip(similarities, confidences, strict=True)]
+    sure = sureness(tuple(rank))
+    assert (np.diff(sure) <= 0).all()
+    places = np.array([[0.0, 0, 0], [80, 0, 0], [90, 0, 0]])
+    alone = np.array([[0.0, 0, 0], [0, 300, 0]])
+    assert choose_places(alone, [places, places + [0, 300, 0]], [sure, sure]) == [0, 0]
 
 
 def test_shared_places_name_the_later_lesion():

@@ -59,7 +59,7 @@ def test_encoders_lists_names_and_licences(capsys):
     assert run(capsys, "encoders")[0] == 0
 
 
-@pytest.mark.parametrize("command", ["info", "encoders", "embed", "match", "probe", "demo"])
+@pytest.mark.parametrize("command", ["info", "encoders", "embed", "match", "probe", "track", "demo"])
 def test_help_shows_an_example(capsys, command):
     argv = [command, "fit", "--help"] if command == "probe" else [command, "--help"]
     code, out, _ = run(capsys, *argv)
