@@ -5,9 +5,8 @@ A job's function gets the Job and may call ``report`` (progress), ``send`` (a pa
 job whose owner is gone (a widget closed, a layer deleted, a viewer closed) is dropped: it is told to stop,
 and whatever it still says reaches nobody.
 
-Plain threads, not napari's ``thread_worker``: its QRunnable and signals are freed on the worker's thread, which
-crashes now and then while the interface thread draws (seen on both Qt bindings), and its pool runs one job a core,
-so that a stroke on two cores would wait for an embedding to end.
+Plain threads, not napari's ``thread_worker``: Qt's pool runs one job a core, so that a stroke on two cores would wait
+for an embedding to end.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ def segment(
             raise UserError(hint or "paint a stroke of at least two classes")
         probe = LinearProbe.fit(pairs, zero="unlabelled", hu_features="voxel" if use_hu else None)
     volume, features = target
-    first = probe.predict(features, volume, region=view, guided=guided).labels
+    # Without the edges: they take ten times as long, and come with the whole scan a moment later.
+    first = probe.predict(features, volume, region=view).labels
     job.send(Part(view, shown(first, probe), probe, hint))
     depth, height, width = volume.hu.shape
     done = 0

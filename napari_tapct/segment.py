@@ -304,6 +304,9 @@ class SegmentWidget(QWidget):
             self.refresh()
             self.slice_done.emit()
         else:
+            seen = self._view(scan)[0]
+            if part.region[0].start < seen.stop and seen.start < part.region[0].stop:
+                layer.refresh(extent=False, thumbnail=False)
             self._show_freshness()
 
     def _on_whole(self, scan: Scan) -> None:
