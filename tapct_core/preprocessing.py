@@ -71,8 +71,7 @@ def plan_geometry(geometry: Geometry, spec: InputSpec) -> Geometry:
     is a grid of ``spec.spacing_mm`` over the same box.
     """
     if spec.plan == "release":
-        side = max(spec.img_size[1:])
-        return geometry.resized((geometry.shape[0], side, side))
+        return geometry.resized((geometry.shape[0], RELEASE_IN_PLANE, RELEASE_IN_PLANE))
     return geometry.respaced(spec.spacing_mm)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .errors import UserError
 from .geometry import Geometry, GeometryError, Orientation
 
 AIR_HU = -1024
@@ -95,7 +96,7 @@ class LabelMap:
         if self.labels.dtype not in (np.uint8, np.uint16):
             low, high = int(self.labels.min()), int(self.labels.max())
             if low < 0 or high > 65535 or not np.array_equal(self.labels, np.rint(self.labels)):
-                raise ValueError(f"labels must be whole numbers from 0 to 65535, found {low} to {high}")
+                raise UserError(f"labels are whole numbers from 0 to 65535, not {low} to {high}; choose a label map")
             object.__setattr__(self, "labels", self.labels.astype(np.uint8 if high < 256 else np.uint16))
         object.__setattr__(self, "labels", _read_only(self.labels))
 
