@@ -18,6 +18,7 @@ from benchmarks.common import markdown_table, ratio, write_page
 from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
 from tapct_core.probe import LinearProbe
+from tapct_core.probe.channels import statistics
 from tapct_core.volume import LabelMap
 
 GRID, SHAPE, DIM, CLASSES = (75, 64, 64), (300, 512, 512), 768, 5
@@ -72,8 +73,11 @@ def torch_rival(probe: LinearProbe, features: FeatureMap) -> np.ndarray:
     import torch
 
     tokens = torch.from_numpy(features.tokens)
-    weights = torch.from_numpy(probe.weights)
-    scores = torch.stack([plane.float() @ weights + torch.from_numpy(probe.constants) for plane in tokens])
+    found = statistics(features, None)  # the probe's scores are of each scan's standardised tokens
+    weights = probe.weights / found.std[:, None]
+    constants = torch.from_numpy((probe.constants - found.mean @ weights).astype(np.float32))
+    weights = torch.from_numpy(weights.astype(np.float32))
+    scores = torch.stack([plane.float() @ weights + constants for plane in tokens])
     scores = scores.permute(3, 0, 1, 2)[None]
     return torch.nn.functional.interpolate(scores, size=SHAPE, mode="trilinear")[0].argmax(dim=0).numpy()
 

@@ -6,10 +6,11 @@ import numpy as np
 from napari import current_viewer
 from napari.layers import Layer
 
+from tapct_core.pictures import LUNG
 from tapct_core.samples import load_sample, load_sample_points
 
 from .jobs import Job
-from .layers import LUNG, LayerData, ct_layer, labels_layer, points_layer
+from .layers import LayerData, ct_layer, labels_layer, points_layer
 
 SEED = 7
 WAIT = "making a follow-up …"

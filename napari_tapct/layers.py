@@ -17,6 +17,7 @@ import numpy as np
 
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry, Orientation, Shape
+from tapct_core.pictures import SOFT_TISSUE
 from tapct_core.volume import CTVolume, LabelMap, Source
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 GEOMETRY, SOURCE = "tapct_geometry", "tapct_source"
 """Keys of ``layer.metadata``: the voxels' place in the patient, and the file they came from."""
-SOFT_TISSUE, LUNG = (400.0, 40.0), (1500.0, -600.0)
-"""(width, level) in HU."""
 DRAWN_STEP_MM = 2.0**-20
 """Scale and translate are multiples of it, so that sums of them are exact in float64. napari counts a slider's
 steps as extent / scale, rounded down: with 0.1 mm the last slice of many scans could not be reached. The

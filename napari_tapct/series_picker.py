@@ -11,8 +11,7 @@ from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from tapct_core.io import SeriesInfo
-
-from .layers import SOFT_TISSUE
+from tapct_core.pictures import SOFT_TISSUE
 
 log = logging.getLogger(__name__)
 

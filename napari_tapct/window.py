@@ -8,12 +8,14 @@ from typing import Any
 
 from qtpy.QtWidgets import QGridLayout, QGroupBox, QLabel, QPushButton
 
+from tapct_core.pictures import LUNG, SOFT_TISSUE
+
 from .living import bind_key, living
 from .session import Session
 
 PRESETS = (
-    ("Soft tissue", 400.0, 40.0, "S"),
-    ("Lung", 1500.0, -600.0, "G"),
+    ("Soft tissue", *SOFT_TISSUE, "S"),
+    ("Lung", *LUNG, "G"),
     ("Liver", 150.0, 90.0, "H"),
     ("Bone", 2500.0, 480.0, "B"),
     ("Brain", 80.0, 40.0, "N"),

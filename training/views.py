@@ -15,14 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tapct_core.crops import Boxes, CropSpec, Range, crop_resize, sample_boxes, seeded_uniforms
+from tapct_core.embedding import AIR_LIMIT_HU
 from tapct_core.geometry import Shape
 from tapct_core.preprocessing import InputSpec
 
 from .augment import AugmentSpec, augment
 
 N_GLOBAL = 2
-AIR_LIMIT_HU = -950.0
-"""A patch that averages at most this is air: the border that tapct_core.embedding draws too."""
 
 
 @dataclass(frozen=True)
