@@ -198,7 +198,9 @@ def work_of_a_sample(config: Config) -> tuple[int, float]:
     views = config.views
     seen_by_both = [(views.global_size, 2)]
     return 2 + views.n_local, sample_flops(
-        config.model.vit(), [*seen_by_both, (views.local_size, views.n_local)], seen_by_both
+        config.model.vit(),
+        [*seen_by_both, (views.local_size, views.n_local)],
+        seen_by_both if config.loss.asks_teacher else [],
     )
 
 

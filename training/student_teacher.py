@@ -67,6 +67,11 @@ class LossSpec:
         if min(self.student_temperature, self.dense_temperature) < MIN_TEMPERATURE:
             raise ValueError(f"temperatures are at least {MIN_TEMPERATURE}")
 
+    @property
+    def asks_teacher(self) -> bool:
+        """Some loss needs the teacher's word; otherwise it is only the student's average, and costs no forward."""
+        return self.dino > 0 or self.ibot > 0 or (self.dense > 0 and self.dense_positives == "teacher")
+
 
 class BranchOutput(NamedTuple):
     """What a student or a teacher says of its crops; a head that is not there gives None."""
@@ -111,7 +116,7 @@ class LossReport:
     targets: Tensor | None = None
     """(2B, K) the teacher's targets of all global crops; None without DINO."""
     cls: Tensor | None = None
-    """(B, C) the teacher's class tokens of the first global crop of every sample."""
+    """(B, C) the class tokens of the first global crop of every sample: the teacher's, where it is asked at all."""
     temperatures: dict[str, Tensor] = field(default_factory=dict)
     """The teacher temperature that was used, by loss."""
     hidden: int = 0
@@ -193,9 +198,10 @@ class StudentTeacher(nn.Module):
         """
         student = student or self.student
         hidden = [mask.flatten().nonzero()[:, 0] for mask in masks]
-        answers = self._ask_teacher(micro_batches, hidden)
+        asked = self.spec.asks_teacher
+        answers = self._ask_teacher(micro_batches, hidden) if asked else []
         report = LossReport(hidden=sum(len(where) for where in hidden))
-        report.cls = torch.cat([answer.cls[: len(answer.cls) // 2] for answer in answers]).float()
+        cls = [answer.cls for answer in answers]
         step = _Step(sum(views.batch for views in micro_batches))
         for name in ("dino", "ibot"):
             if self._uses(name):
@@ -208,7 +214,7 @@ class StudentTeacher(nn.Module):
                 crops = [views.globals, views.locals] if len(views.locals) else [views.globals]
                 with self._precision(views.globals):
                     output = student(crops, mask, hidden[i])
-                losses = self._losses(step, views, mask, output, answers[i], spacing)
+                losses = self._losses(step, views, mask, output, answers[i] if asked else None, spacing)
                 total = sum(getattr(self.spec, name) * loss for name, loss in losses.items())
                 if last:
                     step.targets.clear()  # kept teacher logits need not outlive their use
@@ -216,6 +222,9 @@ class StudentTeacher(nn.Module):
                     total.backward()
             for name, loss in [*losses.items(), ("total", total)]:
                 report.losses[name] = report.losses.get(name, 0) + loss.detach()
+            if not asked:
+                cls.append(output.cls.detach())
+        report.cls = torch.cat([tokens.chunk(2)[0] for tokens in cls]).float()
         report.targets = torch.cat(step.tables) if step.tables else None
         return report
 
@@ -238,7 +247,7 @@ class StudentTeacher(nn.Module):
         views: Views,
         mask: Tensor,
         output: BranchOutput,
-        answer: BranchOutput,
+        answer: BranchOutput | None,
         spacing: Tensor | None,
     ) -> dict[str, Tensor]:
         """The unweighted losses of one micro-batch, each its share of the whole step's."""
@@ -312,7 +321,7 @@ class StudentTeacher(nn.Module):
         return (sharpness + error.clamp(-0.05, 0.05)).clamp(math.log(self.spec.sharpest), 0.0)
 
     def _dense(
-        self, views: Views, mask: Tensor, output: BranchOutput, answer: BranchOutput, spacing: Tensor | None
+        self, views: Views, mask: Tensor, output: BranchOutput, answer: BranchOutput | None, spacing: Tensor | None
     ) -> Tensor:
         grid = tuple(output.patches.shape[1:4])
         patch = tuple(size // n for size, n in zip(views.globals.shape[2:], grid, strict=True))

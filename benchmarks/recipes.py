@@ -1,0 +1,141 @@
+"""Which recipe teaches a small encoder most in the same CPU time: short runs, judged on the dev patients alone.
+
+    python -m training.ingest FOLDER_OF_TRAIN_CTS --out runs/store --spacing 2.5 2 2 --crop-body
+    python -m benchmarks.recipes --store runs/store --minutes 6            every recipe; a finished one is not run again
+    python -m benchmarks.recipes --store runs/store --only rotated         one of them, say beside another process
+
+A recipe is ``training/configs/tap_ct_xs_3d.yaml`` with a few settings changed. How many steps it gets follows from
+the CPU time of its first ones (user and system time of the process, so a busy machine costs no recipe steps), and
+its learning rate falls to nothing by the last. Then the student's teacher is exported and asked for points in
+synthetic follow-ups of dev patients (``benchmarks/encoder_quality.py``: tokens alone, whole volume, no prior).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.common import markdown_table, write_page
+from benchmarks.encoder_quality import encoder_row, measure
+from tapct_core.encoders import load_encoder
+from training.log import read_log
+
+CONFIG = "training/configs/tap_ct_xs_3d.yaml"
+_DENSE = {
+    "loss.dense": 1.0, "loss.dino": 0.0, "loss.ibot": 0.0, "loss.koleo": 0.0, "loss.dense_positives": "student",
+    "views.n_local": 0, "mask.probability": 0.0, "optim.lr": 1e-3, "schedule.warmup_steps": 40,
+    "views.global_scale": [0.3, 0.8], "data.block": [16, 80, 80],
+}  # fmt: skip
+_JOINED = {
+    **_DENSE, "loss.dino": 0.3, "loss.ibot": 0.3, "loss.koleo": 0.005, "loss.entropy_target": 0.6,
+    "views.n_local": 2, "mask.probability": 0.5,
+}  # fmt: skip
+_WIDE = {
+    "model.img_size": [16, 64, 64], "views.global_size": [16, 64, 64], "data.block": [24, 96, 96],
+    "views.local_size": [16, 32, 32],
+}  # fmt: skip
+_COARSE = {
+    "model.patch_size": [4, 8, 8], "model.img_size": [16, 96, 96], "views.global_size": [16, 96, 96],
+    "data.block": [20, 128, 128], "views.global_scale": [0.4, 1.0], "views.local_size": [16, 48, 48],
+}  # fmt: skip
+_FLAT = {
+    "model.patch_size": [2, 4, 4], "model.img_size": [8, 48, 48], "views.global_size": [8, 48, 48],
+    "data.block": [12, 80, 80], "views.local_size": [8, 24, 24],
+}  # fmt: skip
+RECIPES: dict[str, dict] = {
+    "dense": _DENSE,
+    "dense, teacher's positives": {**_DENSE, "loss.dense_positives": "teacher"},
+    "dense + 0.3 DINO + 0.3 iBOT": _JOINED,
+    "dense, patch 4 x 8 x 8": {**_DENSE, **_COARSE},
+    "dense, patch 2 x 4 x 4": {**_DENSE, **_FLAT},
+    "dense, crops 16 x 64 x 64": {**_DENSE, **_WIDE},
+}
+"""By name: what differs from the config."""
+
+
+def words(settings: dict) -> list[str]:
+    """Settings as the command line takes them."""
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
+def cpu_seconds(arguments: list[str]) -> float:
+    """Run a Python module in a process of its own on one thread -> its CPU time. Raises where it fails."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-m", *arguments], env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, arguments)
+    return usage.ru_utime + usage.ru_stime
+
+
+def pretrain(settings: dict, store: Path, run: Path, steps: int, seed: int) -> float:
+    """One run of ``steps`` steps -> its CPU time in seconds."""
+    changes = {**settings, "data.root": str(store), "run.dir": str(run), "schedule.steps": steps, "engine.threads": 1,
+               "schedule.warmup_steps": min(settings["schedule.warmup_steps"], steps // 2), "seed": seed}  # fmt: skip
+    return cpu_seconds(["training.pretrain", CONFIG, *words(changes)])
+
+
+def steps_within(settings: dict, store: Path, scratch: Path, seconds: float) -> int:
+    """How many steps fit: from the CPU time of 4 and of 12."""
+    few, more = (pretrain(settings, store, scratch / str(n), n, 0) for n in (4, 12))
+    return max(20, int(seconds / ((more - few) / 8)))
+
+
+def run_recipe(name: str, store: Path, folder: Path, minutes: float, data: Path, seed: int) -> dict:
+    """Train, export and judge one recipe; what is there already is not made again."""
+    settings = RECIPES[name]
+    done = folder / "result.json"
+    if done.exists():
+        return json.loads(done.read_text(encoding="utf-8"))
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = steps_within(settings, store, folder / "timing", minutes * 60)
+    spent = pretrain(settings, store, folder / "run", steps, seed)
+    cpu_seconds(["training.export", str(folder / "run"), "--to", str(folder / "encoder")])
+    encoder = load_encoder(str(folder / "encoder"))
+    row = measure(encoder_row(encoder, 0.25), data, "dev", (1, 2), 100, ("hard", "standard"))
+    last = read_log(folder / "run", "train")[-1]
+    result = {**row, "steps": steps, "cpu_minutes": spent / 60, "dense": last.get("dense"), "dino": last.get("dino")}
+    done.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return result
+
+
+def page(results: dict[str, dict]) -> str:
+    """The results, one recipe a row, the best on HARD first."""
+    rows = []
+    for name, r in sorted(results.items(), key=lambda item: -item[1]["hard"]["le10"]):
+        points = [f"{r[k]['median']:.1f}, {r[k]['le5']:.0%}, {r[k]['le10']:.0%}" for k in ("hard", "standard")]
+        rows.append([name, r["steps"], f"{r['cpu_minutes']:.1f}", f"{r['dense']:.2f}", *points, f"{r['rank']:.0f}"])
+    header = ["recipe", "steps", "CPU min", "dense loss at the end", "HARD: median mm, ≤ 5, ≤ 10 mm",
+              "STANDARD: the same", "effective rank"]  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, required=True, help="train CTs, ingested")
+    parser.add_argument("--runs", type=Path, default=Path("runs/recipes"))
+    parser.add_argument("--minutes", type=float, default=6.0, help="CPU time of a recipe")
+    parser.add_argument("--only", nargs="+", choices=tuple(RECIPES), metavar="RECIPE")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("TAPCT_DATA", "../shared/data")))
+    parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
+    args = parser.parse_args()
+    results = {}
+    for name in args.only or RECIPES:
+        folder = args.runs / "".join(c if c.isalnum() else "-" for c in name)
+        results[name] = run_recipe(name, args.store, folder, args.minutes, args.data, args.seed)
+        print(name, json.dumps(results[name]), flush=True)
+    print(page(results))
+    if args.out:
+        settings = [f"- {name}: " + (", ".join(f"`{w}`" for w in words(RECIPES[name]))) for name in results]
+        write_page(args.out, "Recipes for the small encoder", "python -m benchmarks.recipes --store STORE",
+                   [__doc__.split("\n\n")[2], page(results), "What differs from the config:", "\n".join(settings)])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
