@@ -1,4 +1,4 @@
-"""Fits the two probabilities of tapct_core/confidence.py on synthetic follow-ups of training and dev patients.
+"""Fits the two probabilities of tapct_core/matching/confidence.py on synthetic follow-ups of training and dev patients.
 
     python -m benchmarks.calibrate_matching --data ../shared/data --encoder none
 
@@ -25,7 +25,7 @@ from tapct_core.atomic import atomic_path
 from tapct_core.embedding import embed
 from tapct_core.features import FeatureMap
 from tapct_core.matching import match_points, prepare_pair
-from tapct_core.prior import body_points
+from tapct_core.matching.prior import body_points
 from tapct_core.synthetic import HARD, STANDARD, make_follow_up
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,8 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from tapct_core.descriptors import base_image
 from tapct_core.geometry import Geometry
+from tapct_core.matching.descriptors import base_image
 from tapct_core.volume import CTVolume
 
 Locate = Callable[[np.ndarray], np.ndarray]

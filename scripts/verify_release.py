@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from tapct_core.encoders import PRESETS, Encoder, load_encoder
+from tapct_core.encoders.hub import fetch
 from tapct_core.errors import UserError
-from tapct_core.hub import fetch
 
 TOLERANCE = 1e-4
 """Of the release's own token spread: float32 through twelve blocks differs by some 1e-6 between kernels."""

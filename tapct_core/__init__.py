@@ -39,8 +39,8 @@ _HOME = {
     "match_points": "matching",
     "LinearProbe": "probe",
     "Study": "lesions",
-    "load_study": "study_file",
-    "save_study": "study_file",
+    "load_study": "lesions.study_file",
+    "save_study": "lesions.study_file",
     "assess": "assessment",
     "grow_mask": "grow",
 }

@@ -25,13 +25,12 @@ body
 io
 synthetic samples
 preprocessing crops cpu_kernels vit
-hub encoder_config checkpoint encoders
+encoders
 windows features
 store embedding_state embedding archive
-descriptors peaks correlation
-similarity prepared affine prior votes confidence matcher matching
+matching
 probe
-assignment recist lesions study_file assessment grow tracking
+lesions
 export
 pictures demo
 cli

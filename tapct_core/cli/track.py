@@ -36,8 +36,8 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tracks, then writes and prints what was asked for."""
-    from ..assessment import assess
-    from ..study_file import load_study, save_study
+    from ..lesions.assessment import assess
+    from ..lesions.study_file import load_study, save_study
 
     study = load_study(args.study)
     _check(args, study)
@@ -68,7 +68,7 @@ class _Scans:
         if timepoint.name in self.kept:
             self.kept[timepoint.name] = self.kept.pop(timepoint.name)
             return self.kept[timepoint.name]
-        from ..study_file import scan_path
+        from ..lesions.study_file import scan_path
 
         args = argparse.Namespace(**vars(self.args))
         args.series = timepoint.series_uid or None
@@ -96,7 +96,7 @@ class _Scans:
 
 def _check(args: argparse.Namespace, study) -> None:
     from ..io import kind_of
-    from ..study_file import scan_path
+    from ..lesions.study_file import scan_path
 
     if args.series:
         raise UserError("a study names each scan's series itself; write series_uid at its time point")
@@ -113,7 +113,7 @@ def _check(args: argparse.Namespace, study) -> None:
 
 def _track_one(args: argparse.Namespace, study, name: str, scans: _Scans):
     """Proposes and measures at one time point, saves, and returns the study as it is on disk now."""
-    from ..tracking import detections, link_detections, proposal_key, propose, source_timepoint
+    from ..lesions.tracking import detections, link_detections, proposal_key, propose, source_timepoint
 
     timepoint = study.timepoints[study.order(name)]
     volume, features = scans.get(timepoint)
@@ -147,7 +147,7 @@ def _track_one(args: argparse.Namespace, study, name: str, scans: _Scans):
 
 def _saved(args: argparse.Namespace, name: str, timepoint, volume, features, found: dict, absorbed: list[str]):
     """Puts proposals and masks into the study as it is on disk by now (a person may have decided meanwhile)."""
-    from ..study_file import load_study, save_study
+    from ..lesions.study_file import load_study, save_study
 
     masks = _masks(load_study(args.study), name, volume, features, found)
     study = load_study(args.study)
@@ -177,7 +177,7 @@ def _saved(args: argparse.Namespace, name: str, timepoint, volume, features, fou
 
 def _masks(study, name: str, volume, features, found: dict) -> dict:
     """Masks for all that has a place here and no mask: uid -> (point, mask). What cannot be grown is said."""
-    from ..grow import grow_mask
+    from ..lesions.grow import grow_mask
 
     out = {}
     for lesion in study.lesions:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from ..assessment import diameter_mm
 from ..atomic import atomic_path
 from ..lesions import Lesion, Study, Timepoint
+from ..lesions.assessment import diameter_mm
 
 COLUMNS = (
     "patient", "lesion_uid", "timepoint", "series_uid", "x_mm", "y_mm", "z_mm", "long_axis_mm", "short_axis_mm",

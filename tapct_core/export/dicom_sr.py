@@ -15,7 +15,7 @@ import numpy as np
 from ..atomic import atomic_path
 from ..errors import UserError
 from ..lesions import ABSENT, Finding, Lesion, Study, new_uid
-from ..recist import Measurement, axial_outline
+from ..lesions.recist import Measurement, axial_outline
 from ..volume import CTVolume
 from .dicom_source import (
     MANUFACTURER,

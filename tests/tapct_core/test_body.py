@@ -6,7 +6,7 @@ import numpy as np
 
 from tapct_core import load_ct
 from tapct_core.body import body_mask
-from tapct_core.descriptors import base_image
+from tapct_core.matching.descriptors import base_image
 
 
 def test_lungs_are_in_and_room_air_and_table_are_out():

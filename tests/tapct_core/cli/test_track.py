@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from tapct_core.cli import main
-from tapct_core.study_file import load_study, save_study
+from tapct_core.lesions.study_file import load_study, save_study
 
 MOVED = np.array([9.0, -6.0, 14.0])
 """LPS mm from the first scan to the second; the third lies as the first."""

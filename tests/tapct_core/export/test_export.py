@@ -19,7 +19,7 @@ from tapct_core.export import COLUMNS, write_csv, write_seg, write_sr
 from tapct_core.geometry import Orientation
 from tapct_core.io import load_ct
 from tapct_core.lesions import Finding, Mask, Study, Timepoint
-from tapct_core.study_file import load_study
+from tapct_core.lesions.study_file import load_study
 
 NAMES = ("baseline", "follow-up")
 

@@ -1,0 +1,263 @@
+"""A Study as one JSON file a patient: readable and writable by hand, whole or not there, with a version.
+
+The least a person writes: ``timepoints`` with a ``path`` each, and ``lesions`` with a point at one of them.
+A point written without a state counts as decided by who wrote the file, and as new where it is the lesion's first and
+not at the baseline. Masks are packed bits (zlib, base64).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..atomic import atomic_path
+from ..errors import UserError
+from . import ROLES, STATES, Candidate, Finding, Lesion, Mask, Study, Timepoint, new_uid
+from .recist import Measurement
+
+SCHEMA, VERSION = "napari-tapct study", 1
+NOTICE = "for research use only; not a diagnosis"
+LARGEST_MASK = 2**28
+"""Voxels of a mask's box; more in a file is damage."""
+
+_NUMBERS = re.compile(r"\[\n\s+(-?[\d.eE+-]+(?:,\n\s+-?[\d.eE+-]+)*)\n\s+\]")
+"""A list of numbers over several lines; no string of JSON holds a line break."""
+
+
+def load_study(path: str | Path) -> Study:
+    """Read a study. Raises UserError that names the place in the file, for a newer version too."""
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; give a study's JSON file") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, IsADirectoryError, RecursionError) as error:
+        where = f" (line {error.lineno}: {error.msg})" if isinstance(error, json.JSONDecodeError) else ""
+        raise UserError(f"{path.name} is not a study's JSON file{where}; see docs/follow_up.md") from None
+    try:
+        return _study(data)
+    except UserError as error:
+        raise UserError(f"{path.name}: {error}") from None
+
+
+def save_study(study: Study, path: str | Path) -> None:
+    """Write a study, whole or not at all; a file that already says the same is left alone, so saving often is cheap."""
+    path, text = Path(path), study_json(study)
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
+    with atomic_path(path) as part:
+        part.write_bytes(text.encode())
+
+
+def study_json(study: Study) -> str:
+    """The file's text: one key a line, triples on one line."""
+    data = {"schema": SCHEMA, "version": VERSION, "notice": NOTICE, "patient_key": study.patient_key}
+    data["timepoints"] = [_short(asdict(timepoint)) for timepoint in study.timepoints]
+    data["lesions"] = [_lesion_json(lesion) for lesion in study.lesions]
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+
+
+def scan_path(study_path: str | Path, timepoint: Timepoint) -> Path:
+    """Where a time point's scan lies: relative paths count from the study's folder."""
+    return Path(study_path).parent / timepoint.path
+
+
+def _lesion_json(lesion: Lesion) -> dict[str, Any]:
+    facts = {"name": lesion.name, "uid": lesion.uid, "role": lesion.role, "organ": lesion.organ, "node": lesion.node}
+    return _short(facts) | {"findings": {name: _finding_json(found) for name, found in lesion.findings.items()}}
+
+
+def _finding_json(finding: Finding) -> dict[str, Any]:
+    plain = {f.name: getattr(finding, f.name) for f in fields(Finding)}
+    plain["candidates"] = [_short(asdict(candidate)) for candidate in finding.candidates]
+    plain["measurement"] = None if finding.measurement is None else asdict(finding.measurement)
+    plain["mask"] = None if finding.mask is None else _mask_json(finding.mask)
+    return _rounded(_short(plain))
+
+
+def _mask_json(mask: Mask) -> dict[str, Any]:
+    bits = base64.b64encode(zlib.compress(np.packbits(mask.voxels).tobytes(), 9)).decode()
+    return {"grid": list(mask.grid), "start": list(mask.start), "shape": list(mask.voxels.shape), "bits": bits}
+
+
+def _short(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without what says nothing: None, empty words and lists, False."""
+    return {key: value for key, value in facts.items() if value or (value == 0 and value is not False)}
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to a micrometre (or millionth), for a person to read."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(one) for one in value]
+    return round(float(value), 6) if isinstance(value, float | np.floating) else value
+
+
+def _study(data: Any) -> Study:
+    _object(data, "the file", ("schema", "version", "notice", "patient_key", "timepoints", "lesions"))
+    version = data.get("version", VERSION)
+    if data.get("schema", SCHEMA) != SCHEMA or type(version) is not int or version < 1:
+        raise UserError(f"this is no {SCHEMA!r} file with a version from 1; see docs/follow_up.md")
+    if version > VERSION:
+        raise UserError(
+            f"this study was written by a newer version ({version}, known is {VERSION}); update napari-tapct"
+        )
+    timepoints = [_timepoint(one, f"timepoints[{i}]") for i, one in enumerate(_list(data, "timepoints"))]
+    names = [timepoint.name for timepoint in timepoints]
+    if not timepoints or len(set(names)) < len(names):
+        raise UserError("timepoints needs at least one scan, each with its own name")
+    dates = [timepoint.date for timepoint in timepoints if timepoint.date]
+    if dates != sorted(dates):
+        raise UserError("timepoints must stand in the order of their dates, the baseline first")
+    lesions = [_lesion(one, f"lesions[{i}]", names) for i, one in enumerate(_list(data, "lesions"))]
+    if len({lesion.uid for lesion in lesions}) < len(lesions):
+        raise UserError("two lesions have the same uid; leave uid out of the one that was copied")
+    return Study(_text(data, "patient_key", "the file"), timepoints, lesions)
+
+
+def _timepoint(data: Any, where: str) -> Timepoint:
+    _object(data, where, ("name", "path", "date", "series_uid"))
+    facts = {key: _text(data, key, where) for key in ("name", "path", "date", "series_uid")}
+    if not facts["path"]:
+        raise UserError(f"{where} has no path; name its CT file or DICOM folder")
+    facts["name"] = facts["name"] or Path(facts["path"]).name
+    if facts["date"]:
+        try:
+            date.fromisoformat(facts["date"])
+        except ValueError:
+            raise UserError(f"{where}.date is {facts['date']!r}; write it as YYYY-MM-DD") from None
+        if len(facts["date"]) != 10:
+            raise UserError(f"{where}.date is {facts['date']!r}; write it as YYYY-MM-DD")
+    return Timepoint(**facts)
+
+
+def _lesion(data: Any, where: str, timepoints: list[str]) -> Lesion:
+    _object(data, where, ("name", "uid", "role", "organ", "node", "findings"))
+    facts = {key: _text(data, key, where) for key in ("name", "uid", "role", "organ")}
+    if facts["role"] not in ROLES:
+        raise UserError(f"{where}.role is {facts['role']!r}; write target or non-target, or leave it out")
+    if not isinstance(data.get("node", False), bool):
+        raise UserError(f"{where}.node is true or false")
+    facts["uid"] = facts["uid"] or new_uid()
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)+", facts["uid"]) or len(facts["uid"]) > 64:
+        raise UserError(f"{where}.uid is no DICOM UID; leave it out and one is made")
+    facts["name"] = facts["name"] or where
+    found = _object(data.get("findings", {}), f"{where}.findings", timepoints, "time points")
+    findings = {name: _finding(one, f"{where}.findings.{name}") for name, one in found.items()}
+    first = next((name for name in timepoints if name in findings), timepoints[0])
+    if first != timepoints[0] and findings[first].point_lps_mm and not found[first].get("state"):
+        findings[first].state = "new"
+    return Lesion(node=data.get("node", False), findings=findings, **facts)
+
+
+def _finding(data: Any, where: str) -> Finding:
+    _object(data, where, [f.name for f in fields(Finding)])
+    facts: dict[str, Any] = {key: _text(data, key, where) for key in _WORDS}
+    facts |= {key: _number(data, key, where) for key in _NUMBERS_OF_FINDING}
+    facts["point_lps_mm"] = _triple(data.get("point_lps_mm"), f"{where}.point_lps_mm")
+    if not facts["state"]:  # written by hand
+        facts["state"] = "accepted" if facts["point_lps_mm"] else "proposed"
+        facts["decided_by"] = facts["decided_by"] or ("study file" if facts["point_lps_mm"] else "")
+    if facts["state"] not in STATES:
+        raise UserError(f"{where}.state is {facts['state']!r}; it is one of {', '.join(STATES)}")
+    if facts["decided_by"] and facts["state"] in ("accepted", "moved", "new") and facts["point_lps_mm"] is None:
+        raise UserError(f"{where} is {facts['state']} but has no point_lps_mm; give x, y, z in LPS mm")
+    facts["candidates"] = tuple(_candidate(one, where) for one in _list(data, "candidates"))
+    facts["related"] = tuple(str(uid) for uid in _list(data, "related"))
+    facts["measurement"] = _built(_measurement, data.get("measurement"), f"{where}.measurement")
+    facts["mask"] = _built(_mask, data.get("mask"), f"{where}.mask")
+    return Finding(**facts)
+
+
+_WORDS = ("state", "decided_by", "decided_at", "verdict", "mask_by", "inputs")
+_NUMBERS_OF_FINDING = ("cycle_error_mm", "confidence", "presence")
+
+
+def _candidate(data: Any, where: str) -> Candidate:
+    where = f"{where}.candidates"
+    _object(data, where, [f.name for f in fields(Candidate)])
+    point = _triple(data.get("point_lps_mm"), where)
+    if point is None:
+        raise UserError(f"{where} has an entry without point_lps_mm")
+    numbers = {key: _number(data, key, where) for key in ("similarity", "cycle_error_mm", "confidence")}
+    return Candidate(point, numbers["similarity"] or 0.0, numbers["cycle_error_mm"], numbers["confidence"])
+
+
+def _built(build: Callable[[Any], Any], data: Any, where: str) -> Any:
+    """A part that programs write; whatever is wrong with it is one line."""
+    try:
+        return None if data is None else build(data)
+    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error, zlib.error):
+        raise UserError(f"{where} is damaged; remove it, and it is made again") from None
+
+
+def _measurement(data: dict) -> Measurement:
+    numbers = {f.name: float(data[f.name]) for f in fields(Measurement)[:5]}
+    ends = {key: tuple(_triple(end, key) for end in data[key]) for key in ("long_axis_ends", "short_axis_ends")}
+    return Measurement(**numbers, slice_index=int(data["slice_index"]), **ends)
+
+
+def _mask(data: dict) -> Mask:
+    grid, start, shape = (tuple(int(n) for n in data[key]) for key in ("grid", "start", "shape"))
+    size = int(np.prod(shape))
+    if not 0 < size <= LARGEST_MASK or any(s < 0 or s + n > g for s, n, g in zip(start, shape, grid, strict=True)):
+        raise ValueError("box")
+    unpack = zlib.decompressobj()
+    packed = unpack.decompress(base64.b64decode(data["bits"], validate=True), (size + 7) // 8)
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=size)
+    if not bits.any():
+        raise ValueError("empty")
+    return Mask(start, bits.astype(bool).reshape(shape), grid)
+
+
+def _object(data: Any, where: str, known, what: str = "keys") -> dict:
+    if not isinstance(data, dict):
+        raise UserError(f"{where} must be an object in braces")
+    for key in data:
+        if key not in known:
+            raise UserError(f"{where} has {key!r}, but its {what} are {', '.join(known)}")
+    return data
+
+
+def _list(data: dict, key: str) -> list:
+    value = data.get(key, [])
+    if not isinstance(value, list):
+        raise UserError(f"{key} must be a list in brackets")
+    return value
+
+
+def _text(data: dict, key: str, where: str) -> str:
+    value = data.get(key, "")
+    if not isinstance(value, str):
+        raise UserError(f"{where}.{key} must be words in quotes")
+    return value
+
+
+def _number(data: dict, key: str, where: str) -> float | None:
+    value = data.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise UserError(f"{where}.{key} must be a number")
+    return float(value)
+
+
+def _triple(value: Any, where: str) -> tuple[float, float, float] | None:
+    if value is None:
+        return None
+    good = isinstance(value, list) and len(value) == 3
+    if not good or not all(type(c) in (int, float) and np.isfinite(c) for c in value):
+        raise UserError(f"{where} must be three numbers, x, y, z in LPS mm")
+    return tuple(float(c) for c in value)

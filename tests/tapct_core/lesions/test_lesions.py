@@ -1,0 +1,221 @@
+"""A study through time: who decides, what survives the file, what a file may not say, and what response it gives."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tapct_core.errors import UserError
+from tapct_core.geometry import Geometry
+from tapct_core.lesions import STATES, Candidate, Finding, Mask, Study, Timepoint
+from tapct_core.lesions.assessment import assess, diameter_mm
+from tapct_core.lesions.study_file import load_study, save_study, study_json
+from tapct_core.volume import CTVolume
+
+GRID = Geometry.from_spacing((10, 40, 40), (2.0, 1.0, 1.0), origin_mm=(-20.0, 5.0, 0.0))
+VOLUME = CTVolume(np.random.default_rng(0).normal(30, 10, GRID.shape), GRID)
+
+
+@pytest.fixture
+def study():
+    timepoints = [Timepoint(name, f"{name}.nii.gz") for name in ("baseline", "week 8", "week 16")]
+    study = Study("p1", timepoints)
+    study.add_lesion("liver 1", "baseline", (1.0, 20.0, 10.0), "AB", role="target", organ="liver")
+    return study
+
+
+def block(long_mm: int, short_mm: int = 4) -> Mask:
+    mask = np.zeros(GRID.shape, bool)
+    mask[4, 10 : 10 + short_mm, 2 : 2 + long_mm] = True
+    return Mask.from_array(mask)
+
+
+def measured(study, lesion, timepoint, long_mm):
+    """A decided finding of about this length."""
+    study.move(lesion.uid, timepoint, (0.0, 20.0, 8.0), "AB")
+    return study.set_mask(lesion.uid, timepoint, block(long_mm), VOLUME)
+
+
+def test_a_person_decides_and_no_program_changes_it(study):
+    uid = study.lesions[0].uid
+    proposal = Finding("proposed", (2.0, 3.0, 4.0), candidates=(Candidate((2.0, 3.0, 4.0), 0.8, 1.5, 0.9),))
+    assert study.propose(uid, "week 8", proposal)
+    accepted = study.accept(uid, "week 8", "CD")
+    assert (accepted.state, accepted.decided_by, accepted.candidates) == ("accepted", "CD", proposal.candidates)
+    assert accepted.decided_at.endswith("+00:00")
+    assert not study.propose(uid, "week 8", Finding("disappeared"))
+    assert study.finding(uid, "week 8") == accepted
+    moved = study.move(uid, "week 8", (9.0, 9.0, 9.0), "CD")
+    assert (moved.state, moved.point_lps_mm) == ("moved", (9.0, 9.0, 9.0))
+    gone = study.not_present(uid, "week 16", "CD")
+    assert (gone.state, gone.present) == ("not present", False)
+    study.propose(study.add_lesion("other", "week 8", (0, 0, 0), "CD").uid, "week 16", Finding("disappeared"))
+    other = study.lesions[1]
+    assert other.findings["week 8"].state == "new"
+    assert study.accept(other.uid, "week 16", "CD").state == "not present"
+    assert study.relate(other.uid, "week 8", "split", uid, "CD").related == (uid,)
+
+
+def test_decisions_that_make_no_sense_are_refused(study):
+    uid = study.lesions[0].uid
+    study.propose(uid, "week 8", Finding("proposed", verdict="out of view"))
+    for wrong, words in (
+        (lambda: study.accept(uid, "week 8", "AB"), "nothing was proposed"),
+        (lambda: study.accept(uid, "week 16", "AB"), "no finding"),
+        (lambda: study.move(uid, "week 9", (0, 0, 0), "AB"), "no time point"),
+        (lambda: study.move(uid, "week 8", (0, float("nan"), 0), "AB"), "three finite"),
+        (lambda: study.move(uid, "week 8", (0, 0, 0), " "), "who decides"),
+        (lambda: study.relate(uid, "baseline", "merged", uid, "AB"), "another lesion"),
+        (lambda: study.lesion("1.2"), "no lesion"),
+    ):
+        with pytest.raises(UserError, match=words):
+            wrong()
+
+
+def test_masks_are_boxes_that_can_be_edited(study):
+    uid = study.lesions[0].uid
+    mask = block(12)
+    assert mask.voxels.shape == (1, 4, 12)
+    array = mask.to_array()
+    array[5, 3, 3] = True
+    edited = Mask.from_array(array)
+    assert np.array_equal(edited.to_array(), array)
+    study.set_mask(uid, "baseline", edited, VOLUME, by="AB")
+    assert study.set_mask(uid, "baseline", mask, VOLUME).mask is edited  # a grown mask never replaces a drawn one
+    with pytest.raises(UserError, match="empty"):
+        Mask.from_array(np.zeros(GRID.shape))
+    other = CTVolume(np.zeros((9, 40, 40)), Geometry.from_spacing((9, 40, 40), (2, 1, 1)))
+    with pytest.raises(UserError, match="drawn on a scan"):
+        mask.measure(other)
+
+
+def test_a_study_survives_its_file(study, tmp_path):
+    uid = study.lesions[0].uid
+    study.set_mask(uid, "baseline", block(12), VOLUME, by="AB")
+    candidates = (Candidate((1.0, 2.0, 3.0), 0.5, 2.5, 0.75), Candidate((4.0, 5.0, 6.0), 0.25))
+    study.propose(uid, "week 8", Finding("proposed", (1.0, 2.0, 3.0), "", "", candidates, 2.5, 0.75, 0.5, "moderate"))
+    study.lesions[0].name = 'odd "name" [ 1, 2 ] é'
+    file = tmp_path / "p1.json"
+    save_study(study, file)
+    again = load_study(file)
+    assert study_json(again) == study_json(study)
+    assert again.lesions[0].name == study.lesions[0].name
+    assert np.array_equal(again.finding(uid, "baseline").mask.to_array(), block(12).to_array())
+    assert again.finding(uid, "week 8").candidates == candidates
+    text = file.read_text(encoding="utf-8")
+    assert '"point_lps_mm": [1.0, 2.0, 3.0]' in text
+    assert max(map(len, text.splitlines())) < 400
+    stamp = file.stat().st_mtime_ns
+    save_study(again, file)
+    assert file.stat().st_mtime_ns == stamp
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_every_state_survives_its_file(study, tmp_path):
+    for state in STATES:
+        study.lesions[0].findings["week 8"] = Finding(state, (0.0, 0.0, 0.0), "AB", "2026-01-01T00:00:00+00:00")
+        save_study(study, tmp_path / "s.json")
+        assert load_study(tmp_path / "s.json").lesions[0].findings["week 8"].state == state
+
+
+def test_the_least_a_person_writes(tmp_path):
+    file = tmp_path / "s.json"
+    lesion = {"name": "liver 1", "findings": {"baseline": {"point_lps_mm": [1, 2, 3]}}}
+    timepoints = [{"name": "baseline", "path": "a.nii.gz"}, {"path": "sub/b.nii.gz"}]
+    later = {"name": "late", "findings": {"b.nii.gz": {"point_lps_mm": [1, 2, 3]}}}
+    file.write_text(json.dumps({"timepoints": timepoints, "lesions": [lesion, later]}))
+    study = load_study(file)
+    assert study.lesions[1].findings["b.nii.gz"].state == "new"
+    finding = study.lesions[0].findings["baseline"]
+    assert (finding.state, finding.decided, study.timepoints[1].name) == ("accepted", True, "b.nii.gz")
+    assert study.lesions[0].uid.startswith("2.25.")
+
+
+def write(tmp_path, change):
+    data = {
+        "schema": "napari-tapct study", "version": 1, "patient_key": "p",
+        "timepoints": [{"name": "a", "path": "a.nii", "date": "2025-01-01"}, {"name": "b", "path": "b.nii"}],
+        "lesions": [{"name": "l", "uid": "2.25.7", "findings": {"a": {"point_lps_mm": [0, 0, 0]}}}],
+    }  # fmt: skip
+    change(data)
+    file = tmp_path / "s.json"
+    file.write_text(json.dumps(data))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.update(version=2), "newer version"),
+        (lambda d: d.update(version="1"), "version from 1"),
+        (lambda d: d.update(schema="else"), "is no"),
+        (lambda d: d.update(lesion=[]), "'lesion'"),
+        (lambda d: d.update(timepoints=[]), "at least one scan"),
+        (lambda d: d["timepoints"][1].update(name="a"), "its own name"),
+        (lambda d: d["timepoints"][1].update(date="2024-01-01"), "order of their dates"),
+        (lambda d: d["timepoints"][1].update(date="1.2.2025"), "YYYY-MM-DD"),
+        (lambda d: d["timepoints"][1].pop("path"), "no path"),
+        (lambda d: d["lesions"].append(d["lesions"][0]), "same uid"),
+        (lambda d: d["lesions"][0].update(uid="x"), "no DICOM UID"),
+        (lambda d: d["lesions"][0].update(role="main"), "target or non-target"),
+        (lambda d: d["lesions"][0]["findings"].update(c={}), "time points are a, b"),
+        (lambda d: d["lesions"][0]["findings"]["a"].update(piont=1), "'piont'"),
+        (lambda d: d["lesions"][0]["findings"]["a"].update(point_lps_mm=[1, 2]), "three numbers"),
+        (lambda d: d["lesions"][0]["findings"]["a"].update(state="gone"), "one of proposed"),
+        (lambda d: d["lesions"][0]["findings"]["a"].update(confidence="high"), "must be a number"),
+        (lambda d: d["lesions"][0]["findings"]["a"].update(mask={"bits": "?"}), "damaged"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_the_place(tmp_path, change, words):
+    with pytest.raises(UserError, match=words) as caught:
+        load_study(write(tmp_path, change))
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_and_no_json(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        load_study(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{\n 'a': 1}")
+    with pytest.raises(UserError, match="line 2"):
+        load_study(tmp_path / "bad.json")
+
+
+def test_a_study_adds_up_to_a_response(study):
+    lesion = study.lesions[0]
+    measured(study, lesion, "baseline", 30)
+    measured(study, lesion, "week 8", 18)
+    measured(study, lesion, "week 16", 26)
+    first, second = assess(study)
+    assert (first.response.category, second.response.category) == ("PR", "PD")
+    assert first.response.sum_mm == pytest.approx(diameter_mm(lesion, "week 8"))
+    assert not first.provisional
+    study.add_lesion("new one", "week 8", (0, 0, 0), "AB")
+    assert [one.response.category for one in assess(study)] == ["PD", "PD"]
+
+
+def test_proposals_make_a_response_provisional(study):
+    lesion = study.lesions[0]
+    measured(study, lesion, "baseline", 30)
+    study.propose(lesion.uid, "week 8", Finding("disappeared"))
+    first, second = assess(study)
+    assert (first.response.category, first.provisional) == ("CR", True)
+    assert (second.response.category, second.provisional) == ("NE", False)
+
+
+def test_split_and_merged_lesions_count_once(study):
+    lesion = study.lesions[0]
+    measured(study, lesion, "baseline", 30)
+    measured(study, lesion, "week 8", 12)
+    part = study.add_lesion("part", "week 8", (0, 0, 0), "AB")
+    study.set_mask(part.uid, "week 8", block(10), VOLUME)
+    study.relate(part.uid, "week 8", "split", lesion.uid, "AB")
+    both = diameter_mm(lesion, "week 8") + diameter_mm(part, "week 8")
+    assert assess(study)[0].response.sum_mm == pytest.approx(both)
+    other = study.add_lesion("liver 2", "baseline", (5, 5, 5), "AB", role="target", organ="liver")
+    measured(study, other, "baseline", 20)
+    measured(study, other, "week 16", 25)
+    measured(study, lesion, "week 16", 25)
+    study.relate(lesion.uid, "week 16", "merged", other.uid, "AB")
+    assert assess(study)[1].response.sum_mm == pytest.approx(diameter_mm(other, "week 16"))

@@ -1,0 +1,55 @@
+"""The calibrated probabilities and the signs they read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tapct_core.geometry import Geometry
+from tapct_core.matching.confidence import PLACE_SIGNS, Logistic, band, presence_signs, transformed
+from tapct_core.matching.correlation import Image
+
+GRID = Geometry.from_spacing((40, 40, 40), (2, 2, 2))
+MIDDLE = GRID.to_world((20, 20, 20))
+
+
+def scan(radius: float, level: float = 2.0) -> Image:
+    """Texture with a ball of a given radius in the middle."""
+    index = np.stack(np.meshgrid(*[np.arange(40)] * 3, indexing="ij"), axis=-1)
+    away = np.linalg.norm(GRID.to_world(index) - MIDDLE, axis=-1)
+    values = np.random.default_rng(0).normal(1, 0.05, (40, 40, 40))
+    return Image(np.where(away < radius, level, values).astype(np.float32), GRID)
+
+
+@pytest.mark.parametrize("level", [2.0, 0.4])
+def test_a_lesion_that_stays_keeps_its_contrast_and_one_that_goes_does_not(level):
+    before = scan(8, level)
+    kept = {r: presence_signs(before, scan(r, level), MIDDLE, MIDDLE, np.eye(3)) for r in (8.0, 5.0, 0.0)}
+    assert kept[8.0]["contrast_kept"] == pytest.approx(1, abs=0.05)
+    assert kept[5.0]["contrast_kept"] > 0.6
+    assert kept[0.0]["contrast_kept"] < 0.1
+    assert kept[8.0]["core_ncc"] > 0.95 > 0.5 > kept[0.0]["core_ncc"]
+    assert kept[0.0]["core_change"] > 0.5 > 0.1 > kept[8.0]["core_change"]
+    assert kept[8.0]["contrast"] == pytest.approx(abs(level - 1), abs=0.1)
+
+
+def test_logistic_is_monotonic_and_a_missing_sign_counts_as_the_mean():
+    model = Logistic(("ncc", "cycle_mm"), (0.5, 1.0), (0.2, 0.5), (2.0, -1.0), 0.3)
+    assert model({"ncc": 0.9, "cycle_mm": 1}) > model({"ncc": 0.4, "cycle_mm": 1}) > model({"ncc": 0.4, "cycle_mm": 20})
+    assert model({}) == pytest.approx(1 / (1 + np.exp(-0.3)))
+    assert model({"ncc": np.nan, "cycle_mm": np.inf}) < model({"cycle_mm": 5.0})
+
+
+def test_signs_are_bounded():
+    values = transformed(
+        {name: 1e9 for name in PLACE_SIGNS if name not in ("similarity", "ncc", "agreement", "leads")}, PLACE_SIGNS
+    )
+    assert np.nanmax(values) <= 10
+
+
+def test_bands():
+    assert band(0.95, 0.9, True) == "high"
+    assert band(0.7, 0.9, True) == "moderate"
+    assert band(0.1, 0.9, True) == "low"
+    assert band(0.95, 0.2, True) == "not found"
+    assert band(0.95, 0.9, False) == "out of view"

@@ -1,0 +1,66 @@
+"""Weighted normalised correlation against its plain definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from tapct_core.geometry import Geometry
+from tapct_core.matching.correlation import Image, _weighted_ncc, _window, correlate, peaks
+
+
+def textured(shape=(40, 44, 48), spacing=(2.0, 2.0, 2.0), seed=0) -> Image:
+    values = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 1.5)
+    return Image((values / values.std()).astype(np.float32), Geometry.from_spacing(shape, spacing, (-50, 20, 7)))
+
+
+def test_fft_gives_the_weighted_correlation_coefficient():
+    rng = np.random.default_rng(0)
+    template, region = rng.standard_normal((1, 5, 5, 5)), rng.standard_normal((1, 9, 9, 9))
+    found = _weighted_ncc(torch.tensor(template, dtype=torch.float32), torch.tensor(region, dtype=torch.float32))
+    weights = _window(5).numpy().ravel()
+    for z, y, x in [(0, 0, 0), (4, 4, 4), (1, 3, 2)]:
+        part = region[0, z : z + 5, y : y + 5, x : x + 5].ravel()
+        expected = np.cov(template.ravel(), part, aweights=weights, ddof=0)
+        expected = expected[0, 1] / np.sqrt(expected[0, 0] * expected[1, 1])
+        assert abs(float(found[0, z, y, x]) - expected) < 1e-3
+
+
+def test_samples_are_trilinear_in_world_millimetres():
+    image = textured(spacing=(3.0, 2.0, 1.5))
+    points = image.geometry.to_world(np.random.default_rng(1).uniform(0, 39, (200, 3)))
+    expected = ndimage.map_coordinates(image.values, image.geometry.to_index(points).T, order=1)
+    assert np.abs(image.sample(points) - expected).max() < 1e-3
+
+
+def test_a_shift_is_measured_to_a_fraction_of_a_sample_whatever_the_contrast():
+    image = textured()
+    shift = np.array([1.3, -2.4, 3.1])  # LPS mm
+    moved = ndimage.shift(image.values, shift[::-1] / 2, order=3, mode="nearest")
+    other = Image((3 * moved + 7).astype(np.float32), image.geometry)
+    points = image.geometry.to_world(np.array([[20, 22, 24], [15, 25, 30]]))
+    found, height = peaks(correlate(image, other, points, points, np.tile(np.eye(3), (2, 1, 1)), 2.0, 20.0, 6.0), 2.0)
+    assert np.abs(found - shift).max() < 0.5  # a quarter of a sample
+    assert (height > 0.9).all()
+
+
+def test_the_template_is_warped_by_the_linear_part():
+    image = textured()
+    turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # 90 degrees about z
+    centre = image.geometry.to_world(np.array([20, 22, 22]))
+    grid = image.geometry.to_world(
+        np.stack(np.meshgrid(*[np.arange(n) for n in image.values.shape], indexing="ij"), -1)
+    )
+    turned = Image(image.sample((grid - centre) @ turn + centre), image.geometry)
+    right = correlate(image, turned, centre[None], centre[None], turn[None], 2.0, 20.0, 4.0)
+    wrong = correlate(image, turned, centre[None], centre[None], np.eye(3)[None], 2.0, 20.0, 4.0)
+    assert float(right.max()) > 0.98 and float(wrong.max()) < 0.6
+    assert np.abs(peaks(right, 2.0)[0]).max() < 0.2
+
+
+def test_flat_patches_correlate_with_nothing():
+    flat = Image(np.zeros((20, 20, 20), np.float32), Geometry.from_spacing((20, 20, 20), (2, 2, 2)))
+    noise = Image(np.random.default_rng(0).normal(0, 1e-3, (20, 20, 20)).astype(np.float32), flat.geometry)
+    middle = flat.geometry.to_world(np.array([[10, 10, 10]]))
+    assert float(correlate(flat, noise, middle, middle, np.eye(3)[None], 2.0, 12.0, 4.0).abs().max()) < 0.1
