@@ -228,7 +228,7 @@ class Config:
                 raise UserError(
                     f"views.{name} {list(size)} is not a whole number of patches {list(patch)}; change one of them"
                 )
-        deepest = int(round(max(views.global_size[0], views.local_size[0]) * views.depth_scale[1]))
+        deepest = int(round(max(views.global_crop.size[0], views.local_crop.size[0]) * views.depth_scale[1]))
         if deepest > block[0]:
             raise UserError(
                 f"crops take up to {deepest} slices but data.block has {block[0]}; "

@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tapct_core.crops import Boxes, CropSpec, Range, crop_resize, sample_boxes, seeded_uniforms
+from tapct_core.crops import CropSpec, Range, crop_resize, sample_boxes, seeded_uniforms
 from tapct_core.embedding import AIR_LIMIT_HU
 from tapct_core.geometry import Shape
 from tapct_core.preprocessing import InputSpec
 
 from .augment import AugmentSpec, augment
+from .turn import Angles, draw_turns, size_to_cut, turn
 
 N_GLOBAL = 2
 
@@ -36,35 +37,46 @@ class ViewSpec:
     aspect: Range = (3 / 4, 4 / 3)
     depth_scale: Range = (1.0, 1.0)
     flip: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    turn: Angles = (0.0, 0.0, 0.0)
+    """Largest turn in degrees about (z, y, x). What is cut out grows with it, and the scales are those of the cut."""
     antialias: bool = True
     """Average what a crop shrinks, as inference does; False is up to twice as fast on CPU."""
 
     @property
     def global_crop(self) -> CropSpec:
-        return CropSpec(self.global_size, self.global_scale, self.aspect, self.depth_scale, self.flip)
+        return self._crop(self.global_size, self.global_scale)
 
     @property
     def local_crop(self) -> CropSpec:
-        return CropSpec(self.local_size, self.local_scale, self.aspect, self.depth_scale, self.flip)
+        return self._crop(self.local_size, self.local_scale)
+
+    def _crop(self, size: Shape, scale: Range) -> CropSpec:
+        return CropSpec(size_to_cut(size, self.turn), scale, self.aspect, self.depth_scale, self.flip)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where crops lie in their blocks: voxel i of a crop is at block voxel ``origin + step * i``, per axis.
+    """Where crops lie in their blocks: voxel i of a crop is at block voxel ``origin + matrix @ i``.
 
-    ``origin``, ``step``: (n, 3) float32, (z, y, x); a negative step is a mirrored axis.
+    ``origin``: (n, 3), ``matrix``: (n, 3, 3), float32, (z, y, x). Its columns are the crop's steps; turned the other
+    way round they mirror.
     """
 
     origin: Tensor
-    step: Tensor
+    matrix: Tensor
 
     def to_block(self, crop_index: Tensor) -> Tensor:
         """Crop voxel indices (n, P, 3) -> block voxel indices (n, P, 3)."""
-        return self.origin[:, None] + self.step[:, None] * crop_index
+        return self.origin[:, None] + crop_index @ self.matrix.mT
 
     def to_crop(self, block_index: Tensor) -> Tensor:
         """Block voxel indices (n, P, 3) -> crop voxel indices (n, P, 3)."""
-        return (block_index - self.origin[:, None]) / self.step[:, None]
+        return (block_index - self.origin[:, None]) @ torch.linalg.inv(self.matrix).mT
+
+    def partner(self) -> Placement:
+        """Of 2 B crops, view by view: each sample's other view in its place."""
+        half = len(self.origin) // 2
+        return Placement(self.origin.roll(half, 0), self.matrix.roll(half, 0))
 
 
 @dataclass(frozen=True)
@@ -106,26 +118,33 @@ def make_views(
     if len(seeds) != len(blocks):
         raise ValueError(f"{len(seeds)} seeds for {len(blocks)} blocks")
     local_views = range(N_GLOBAL, N_GLOBAL + spec.n_local)
-    hu, boxes, own = _crops(blocks, seeds, spec.global_crop, range(N_GLOBAL), spec.antialias)
+    hu, placement, own = _crops(blocks, seeds, spec, spec.global_crop, spec.global_size, range(N_GLOBAL))
     air = F.avg_pool3d(hu[:, None], input_spec.patch_size).flatten(1) <= AIR_LIMIT_HU
-    origin, step = (
-        torch.as_tensor(a, dtype=torch.float32, device=blocks.device) for a in boxes.placement(spec.global_size)
-    )
     crops = _finish(hu, own, augment_spec, input_spec)
-    hu, _, own = _crops(blocks, seeds, spec.local_crop, local_views, spec.antialias)
+    hu, _, own = _crops(blocks, seeds, spec, spec.local_crop, spec.local_size, local_views)
     local = _finish(hu, own, augment_spec, input_spec)
-    return Views(crops, local, Placement(origin, step), seeds.astype(np.int64), air)
+    return Views(crops, local, placement, seeds.astype(np.int64), air)
 
 
 def _crops(
-    blocks: Tensor, seeds: np.ndarray, spec: CropSpec, views: range, antialias: bool
-) -> tuple[Tensor, Boxes, np.ndarray]:
+    blocks: Tensor, seeds: np.ndarray, spec: ViewSpec, cut: CropSpec, size: Shape, views: range
+) -> tuple[Tensor, Placement, np.ndarray]:
     """HU (n, d, h, w) of some views of all samples, view by view; where they lie; a seed for each crop."""
     # every crop gets a seed of its own, drawn from its sample's
     own = [(seeded_uniforms(seeds, 1, view)[:, 0] * 2.0**53).astype(np.int64) for view in views]
     own = np.concatenate([np.zeros(0, np.int64), *own])
-    boxes = sample_boxes(tuple(blocks.shape[1:]), spec, own)
-    return crop_resize(blocks, np.tile(np.arange(len(blocks)), len(views)), boxes, spec.size, antialias), boxes, own
+    boxes = sample_boxes(tuple(blocks.shape[1:]), cut, own)
+    hu = crop_resize(blocks, np.tile(np.arange(len(blocks)), len(views)), boxes, cut.size, spec.antialias)
+    origin, step = boxes.placement(cut.size)
+    matrix = step[:, :, None] * np.eye(3)
+    if any(spec.turn):
+        turns = draw_turns(own, spec.turn)
+        hu = turn(hu, turns, size)
+        matrix = matrix @ turns
+        middle, own_middle = (np.array(cut.size) - 1) / 2, (np.array(size) - 1) / 2
+        origin = origin + step * middle - matrix @ own_middle
+    place = (torch.as_tensor(a, dtype=torch.float32, device=blocks.device) for a in (origin, matrix))
+    return hu, Placement(*place), own
 
 
 def _finish(hu: Tensor, seeds: np.ndarray, augment_spec: AugmentSpec, input_spec: InputSpec) -> Tensor:

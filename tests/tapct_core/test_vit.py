@@ -272,6 +272,22 @@ def test_fast_attention_equals_pytorchs(length, monkeypatch):
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("scores", [0, 1 << 25])
+def test_bf16_attention_and_its_gradient_are_attentions(scores, monkeypatch):
+    """Written out or by PyTorch's kernel: as far from float64 as bfloat16's eight bits allow, and no further."""
+    monkeypatch.setattr(cpu_kernels, "PLAIN_SCORES", scores)
+    plain = torch.randn(3, 2, 3, 70, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    exact, rounded = plain.clone().requires_grad_(), plain.bfloat16().requires_grad_()
+    wanted = torch.nn.functional.scaled_dot_product_attention(*exact)
+    got = cpu_kernels.attention(*rounded)
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.double(), wanted, atol=0.03, rtol=0.02)
+    wanted.square().sum().backward()
+    got.square().sum().backward()
+    error = (rounded.grad.double() - exact.grad).norm() / exact.grad.norm()
+    assert error < 0.02
+
+
 def test_fast_products_step_aside_for_gradients(monkeypatch):
     """The fast products know no backward pass: with gradients on, they must not be taken."""
     monkeypatch.setattr(cpu_kernels, "onednn_is_faster", lambda: True)

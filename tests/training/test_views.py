@@ -63,8 +63,28 @@ def test_placement_finds_a_point_of_one_view_in_the_other():
     assert torch.allclose(views.placement.to_crop(in_block), index, atol=1e-4)
 
 
+@pytest.mark.parametrize("turn", [(20.0, 0.0, 0.0), (0.0, 15.0, 0.0), (0.0, 0.0, 15.0), (25.0, 10.0, 10.0)])
+def test_a_turned_crop_knows_its_place(turn):
+    """Every voxel of a turned view holds what the block holds where the placement says it lies."""
+    z, y, x = torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in (30, 90, 90)], indexing="ij")
+    block = (10 * z + 2 * y - 3 * x).round().to(torch.int16)[None].expand(3, -1, -1, -1)
+    spec = replace(SPEC, turn=turn, global_scale=(0.3, 0.6), depth_scale=(0.9, 1.1))
+    views = make_views(block, range(3), spec, NO_AUGMENT, INPUT)
+    assert views.globals.shape == (6, 1, 8, 32, 32)
+    index = torch.stack(torch.meshgrid(*[torch.arange(float(n)) for n in (8, 32, 32)], indexing="ij"), -1)
+    there = views.placement.to_block(index.reshape(1, -1, 3).expand(6, -1, -1))
+    assert there.min() > -0.5 and (there <= torch.tensor([29.5, 89.5, 89.5])).all()  # nothing is read beside the block
+    expected = (there * torch.tensor([10.0, 2.0, -3.0])).sum(-1)
+    hu = (views.globals * INPUT.std_hu + INPUT.mean_hu).flatten(1)
+    assert (hu - expected).abs().max() < 3.5  # rounding, and the rim of what was cut out
+    assert (hu - expected).abs().mean() < 0.4
+    off_axis = views.placement.matrix - torch.diag_embed(views.placement.matrix.diagonal(dim1=1, dim2=2))
+    assert (off_axis.abs().amax((1, 2)) > 0).all()
+    assert torch.allclose(views.placement.to_crop(there), index.reshape(1, -1, 3), atol=1e-3)
+
+
 def test_placement_of_a_mirrored_axis():
-    place = Placement(torch.tensor([[9.0, 0.5, 0.0]]), torch.tensor([[-1.0, 2.0, 0.5]]))
+    place = Placement(torch.tensor([[9.0, 0.5, 0.0]]), torch.diag(torch.tensor([-1.0, 2.0, 0.5]))[None])
     points = torch.tensor([[[0.0, 1.0, 4.0]]])
     assert torch.equal(place.to_block(points), torch.tensor([[[9.0, 2.5, 2.0]]]))
     assert torch.equal(place.to_crop(place.to_block(points)), points)

@@ -49,10 +49,8 @@ def find_correspondences(
     axes = [torch.arange(n, device=device, dtype=torch.float32) for n in grid]
     tokens = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(1, count, 3)
     size, patch_ = (torch.tensor(t, device=device, dtype=torch.float32) for t in (grid, patch))
-    half = len(placement.origin) // 2
-    partner = Placement(placement.origin.roll(half, 0), placement.step.roll(half, 0))
     block = placement.to_block((tokens + 0.5) * patch_ - 0.5)
-    there = (partner.to_crop(block) + 0.5) / patch_ - 0.5
+    there = (placement.partner().to_crop(block) + 0.5) / patch_ - 0.5
     usable = ((there >= -_RIM) & (there <= size - 1 + _RIM)).all(dim=-1)
     if hidden is not None:
         usable &= ~hidden
