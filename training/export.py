@@ -48,18 +48,43 @@ def load_backbone(run: Path, config: Config, step: int) -> VisionTransformer3D:
     return vit.eval()
 
 
-def export(run: Path, to: Path, step: int | None = None, dtype: str = "float16", name: str | None = None) -> dict:
-    """Write the encoder folder; returns its provenance. Raises UserError, and leaves nothing half-written."""
+def export(
+    run: Path,
+    to: Path,
+    step: int | None = None,
+    dtype: str = "float16",
+    name: str | None = None,
+    licence: str | None = None,
+    data: Path | None = None,
+    results: Path | None = None,
+) -> dict:
+    """Write the encoder folder; returns its provenance. Raises UserError, and leaves nothing half-written.
+
+    ``licence``: a line for ``config.json``, shown wherever encoders are listed. ``data`` and ``results``: Markdown
+    files that say which scans were used under which licences, and what was measured; they go into the model card.
+    """
     config = read_run(run)
+    data_words, result_words = (_page(path) for path in (data, results))
     step = pick_step(run, step)
     vit = load_backbone(run, config, step)
     name = name or to.resolve().name
-    save_encoder(to, vit, config.input_spec(), dtype=DTYPES[dtype], extra={"name": name, "trained": True})
+    extra = {"name": name, "trained": True, **({"licence": licence} if licence else {})}
+    save_encoder(to, vit, config.input_spec(), dtype=DTYPES[dtype], extra=extra)
     encoder = load_encoder(to, device="cpu")  # strict: a folder that does not load is not an export
     facts = provenance(run, config, step, name, encoder.weights_hash, dtype)
     (to / "provenance.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (to / "MODEL_CARD.md").write_text(model_card(facts, config), encoding="utf-8")
+    (to / "MODEL_CARD.md").write_text(model_card(facts, config, data_words, result_words), encoding="utf-8")
     return facts
+
+
+def _page(path: Path | None) -> str:
+    """A Markdown file's text without its title; "" for none."""
+    if path is None:
+        return ""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; name a Markdown file, or leave the option out")
+    lines = path.read_text(encoding="utf-8").strip().splitlines()
+    return "\n".join(lines[1:] if lines and lines[0].startswith("# ") else lines).strip()
 
 
 def provenance(run: Path, config: Config, step: int, name: str, weights: str, dtype: str) -> dict:
@@ -93,8 +118,12 @@ def provenance(run: Path, config: Config, step: int, name: str, weights: str, dt
     }
 
 
-def model_card(facts: dict, config: Config) -> str:
+def model_card(facts: dict, config: Config, data: str = "", results: str = "") -> str:
     """MODEL_CARD.md: what it is, how it was made, what it scored, what it is not for."""
+    unnamed = (
+        "The weights inherit what the licences of the scans ask for. Name the scans' sources and notices here\n"
+        "before you share this folder."
+    )
     model, scale = config.model, config.input
     z, y, x = model.patch_size
     pitch = " x ".join(f"{p * s:g}" for p, s in zip(model.patch_size, scale.spacing_mm, strict=True))
@@ -143,10 +172,10 @@ def model_card(facts: dict, config: Config) -> str:
             else ["- no health alarm"]
         ),
         "",
+        *(["## Measured afterwards", "", results, ""] if results else []),
         "## Data and licence",
         "",
-        "The weights inherit what the licences of the scans ask for. Name the scans' sources and notices here",
-        "before you share this folder.",
+        data or unnamed,
         "",
     ]
     return "\n".join(lines)
@@ -162,9 +191,13 @@ def main(argv: list[str] | None = None) -> int:
         "--dtype", choices=list(DTYPES), default="float16", help="how matrices are kept (default float16)"
     )
     parser.add_argument("--name", help="the encoder's name (default: DIR's)")
+    parser.add_argument("--licence", help="one line for config.json; it is shown wherever encoders are listed")
+    parser.add_argument("--data", type=Path, metavar="PAGE.md", help="scans, sources and licences, for the model card")
+    parser.add_argument("--results", type=Path, metavar="PAGE.md", help="what was measured, for the model card")
     args = parser.parse_args(argv)
     try:
-        facts = export(args.run, args.to, args.step, args.dtype, args.name)
+        how = {"licence": args.licence, "data": args.data, "results": args.results}
+        facts = export(args.run, args.to, args.step, args.dtype, args.name, **how)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

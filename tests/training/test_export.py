@@ -164,3 +164,20 @@ def test_the_small_config_learns_on_the_train_split(data_dir, tmp_path):
     export(tmp_path / "run", tmp_path / "xs")
     features = embed(load_ct(data_dir / "ct" / "crlm_ct_1006_ct.nii.gz"), load_encoder(tmp_path / "xs", device="cpu"))
     assert np.isfinite(features.tokens).all() and features.dim == 192
+
+
+def test_the_card_carries_the_data_and_the_results(run, tmp_path):
+    data, results = tmp_path / "data.md", tmp_path / "results.md"
+    data.write_text("Three scans of nobody, CC0.\n")
+    results.write_text("# Quality\n\nmedian 3 mm\n")
+    words = ["--licence", "Apache-2.0", "--data", str(data), "--results", str(results)]
+    assert main([str(run), "--to", str(tmp_path / "encoder"), *words]) == 0
+    card = (tmp_path / "encoder" / "MODEL_CARD.md").read_text()
+    assert "Three scans of nobody, CC0." in card and "Name the scans' sources" not in card
+    assert "## Measured afterwards\n\nmedian 3 mm\n" in card and "# Quality" not in card
+    assert load_encoder(tmp_path / "encoder").licence == "Apache-2.0"
+
+
+def test_a_page_that_is_not_there_leaves_nothing(run, tmp_path, capsys):
+    assert main([str(run), "--to", str(tmp_path / "encoder"), "--data", str(tmp_path / "none.md")]) == 2
+    assert "none.md does not exist" in capsys.readouterr().err and not (tmp_path / "encoder").exists()
