@@ -59,7 +59,8 @@ _TURNED = {
 RECIPES: dict[str, dict] = {
     "dense": _DENSE,
     "dense, turned": _TURNED,
-    "dense, turned, 3 mm": {**_TURNED, "input.spacing_mm": [3.0, 3.0, 3.0], "data.block": [26, 88, 88]},
+    "dense, 3 mm": {**_DENSE, "input.spacing_mm": [3.0, 3.0, 3.0]},
+    "dense, temperature 0.05": {**_DENSE, "loss.dense_temperature": 0.05},
     "dense, teacher's positives": {**_DENSE, "loss.dense_positives": "teacher"},
     "dense + 0.3 DINO + 0.3 iBOT": _JOINED,
     "dense, patch 4 x 8 x 8": {**_DENSE, **_COARSE},
@@ -118,13 +119,17 @@ def run_recipe(name: str, folder: Path, minutes: float, data: Path, seed: int) -
         return json.loads(done.read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
     store = ingest(data, folder.parent, settings.get("input.spacing_mm", [2.5, 2.0, 2.0]))
-    steps = steps_within(settings, store, folder / "timing", minutes * 60)
-    spent = pretrain(settings, store, folder / "run", steps, seed)
+    trained = folder / "trained.json"
+    if not trained.exists():
+        steps = steps_within(settings, store, folder / "timing", minutes * 60)
+        spent = pretrain(settings, store, folder / "run", steps, seed)
+        trained.write_text(json.dumps({"steps": steps, "cpu_minutes": spent / 60}), encoding="utf-8")
     cpu_seconds(["training.export", str(folder / "run"), "--to", str(folder / "encoder")])
     encoder = load_encoder(str(folder / "encoder"))
     row = measure(encoder_row(encoder, 0.25), data, "dev", (1, 2), 100, ("hard",))
     last = read_log(folder / "run", "train")[-1]
-    result = {**row, "steps": steps, "cpu_minutes": spent / 60, "dense": last.get("dense"), "dino": last.get("dino")}
+    cost = json.loads(trained.read_text(encoding="utf-8"))
+    result = {**row, **cost, "dense": last.get("dense"), "dino": last.get("dino")}
     done.write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
 
