@@ -10,12 +10,13 @@ from sklearn.ensemble import RandomForestClassifier
 
 from tapct_core.features import FeatureMap
 from tapct_core.probe.channels import columns_at
-from tapct_core.probe.fitting import CAP_PER_CLASS
 from tapct_core.probe.sampling import pick_voxels, zero_is_background
 from tapct_core.probe.upsample import GridScores, running_argmax
 from tapct_core.volume import CTVolume, LabelMap
 
 TREES = 100
+CAP_PER_CLASS = 1000
+"""Half of what the linear heads may read: a forest's time grows faster than its Dice."""
 ILASTIK_SIGMA_MM = (1.0, 2.0, 4.0, 8.0)
 
 
@@ -29,7 +30,7 @@ class Forest:
 
     @classmethod
     def fit(cls, pairs: list, hu_features: str | None, seed: int) -> Forest:
-        """Fits on the same voxels as a LinearProbe."""
+        """Fits on voxels chosen as a LinearProbe chooses them, at most CAP_PER_CLASS a class and block."""
         x, y = [], []
         background = any(zero_is_background(labels) for _, labels in pairs)
         for features, labels in pairs:

@@ -16,6 +16,9 @@ from tapct_core.volume import CTVolume, LabelMap
 PERIOD_MM, TRAIN_MM, GAP_MM = 84.0, 36.0, 12.0
 """Along z, every 84 mm: 36 mm to learn from, 12 mm gap, 24 mm to be tested on, 12 mm gap. The gap is a little more
 than a token of the packaged encoder's plan (10 mm), so no labelled voxel touches a token of a tested one."""
+OFFSET_MM = 12.0
+"""Where in a period the first slice lies: of all offsets one of the few with every main organ of the test patient, the
+bases of the lungs too, in train and test slices. Chosen by the labels alone."""
 
 BACKGROUND = 255
 STROKE_MM, BRUSH_MM = 25.0, 4.0
@@ -84,15 +87,16 @@ def limb(data: Path, number: int) -> Task:
     )
 
 
-def chest_lesion(data: Path) -> Task:
-    """pyradiomics' lung2 (dev): the lesion, with lung, bone, fat and soft tissue by HU."""
-    volume = load_ct(data / "ct" / "pyradiomics_lung2_ct.nii.gz")
-    lesion = load_labels(data / "ct" / "pyradiomics_lung2_seg.nii.gz").labels > 0
+def chest_lesion(data: Path, number: int = 2) -> Task:
+    """pyradiomics' lung2 (dev) or lung1 (train): the lesion, with lung, bone, fat and soft tissue by HU."""
+    volume = load_ct(data / "ct" / f"pyradiomics_lung{number}_ct.nii.gz")
+    lesion = load_labels(data / "ct" / f"pyradiomics_lung{number}_seg.nii.gz").labels > 0
     tissue = _tissues(volume)
     tissue[_inner_air(volume)] = 5
     tissue = np.where(lesion, 4, tissue).astype(np.uint8)
     names = {1: "bone", 2: "fat", 3: "soft tissue", 4: "lesion", 5: "lung"}
-    return Task("chest lesion", volume, LabelMap(tissue, volume.geometry, names=names))
+    name = "chest lesion" if number == 2 else f"chest {number}"
+    return Task(name, volume, LabelMap(tissue, volume.geometry, names=names))
 
 
 def lung_thirds(data: Path) -> Task:
@@ -107,13 +111,12 @@ def lung_thirds(data: Path) -> Task:
     return Task("lung thirds", volume, LabelMap(table[labels], volume.geometry, names=names))
 
 
-def blocks(geometry: Geometry) -> tuple[list[slice], np.ndarray]:
-    """Train slices as blocks, and a mask (z,) of test slices: see PERIOD_MM."""
-    position = (np.arange(geometry.shape[0]) * geometry.spacing_mm[0]) % PERIOD_MM
+def blocks(geometry: Geometry) -> tuple[list[slice], list[slice]]:
+    """Train slices and test slices as blocks: see PERIOD_MM."""
+    position = (np.arange(geometry.shape[0]) * geometry.spacing_mm[0] + OFFSET_MM) % PERIOD_MM
     train = position < TRAIN_MM
     test = (position >= TRAIN_MM + GAP_MM) & (position < PERIOD_MM - GAP_MM)
-    labelled, count = ndimage.label(train)
-    return [where[0] for where in ndimage.find_objects(labelled, count)], test
+    return tuple([where[0] for where in ndimage.find_objects(*ndimage.label(mask))] for mask in (train, test))
 
 
 def crop(labels: LabelMap, span: slice) -> LabelMap:
@@ -162,6 +165,11 @@ def _stroke(mask: np.ndarray, step: np.ndarray, deep: bool, rng: np.random.Gener
     line = np.zeros(mask.shape, bool)
     line[tuple(np.array(best).reshape(-1, 2).T)] = True
     return mask & (ndimage.distance_transform_edt(~line, sampling=step) <= BRUSH_MM / 2)
+
+
+def soft_tissue(volume: CTVolume) -> np.ndarray:
+    """Mask (z, y, x) of soft tissue by HU: what takes up contrast where there are no labels."""
+    return _tissues(volume) == 3
 
 
 def _tissues(volume: CTVolume) -> np.ndarray:

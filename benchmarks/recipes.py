@@ -1,7 +1,7 @@
 """Which recipe teaches a small encoder most in the same CPU time: short runs, judged on the dev patients alone.
 
     python -m benchmarks.recipes --minutes 6                every recipe; a finished one is not run again
-    python -m benchmarks.recipes --only "dense, turned"     one of them, say beside another process
+    python -m benchmarks.recipes --only "no turns"          one of them, say beside another process
     python -m benchmarks.recipes --out docs/results/recipes.md
 
 A recipe is `training/configs/tap_ct_xs_3d.yaml` with a few settings changed. How many steps it gets follows from
@@ -31,41 +31,29 @@ TRAIN = (
     "crlm_ct_1004", "lidc_0314", "ts_aorta_cta", "cip_chest_64", "pyradiomics_lung1", *(f"sts_{n}" for n in LIMBS),
 )  # fmt: skip
 """The train patients' CTs, by the beginning of the file's name."""
-_DENSE = {
-    "loss.dense": 1.0, "loss.dino": 0.0, "loss.ibot": 0.0, "loss.koleo": 0.0, "loss.dense_positives": "student",
-    "views.n_local": 0, "mask.probability": 0.0, "optim.lr": 1e-3, "schedule.warmup_steps": 40,
-    "views.global_scale": [0.3, 0.8], "data.block": [16, 80, 80],
-}  # fmt: skip
-_JOINED = {
-    **_DENSE, "loss.dino": 0.3, "loss.ibot": 0.3, "loss.koleo": 0.005, "loss.entropy_target": 0.6,
-    "views.n_local": 2, "mask.probability": 0.5,
-}  # fmt: skip
-_WIDE = {
-    "model.img_size": [16, 64, 64], "views.global_size": [16, 64, 64], "data.block": [24, 96, 96],
-    "views.local_size": [16, 32, 32],
-}  # fmt: skip
+_SHORT = {"schedule.warmup_steps": 40}
+_TURNED_MORE = {"views.turn": [15, 5, 5], "views.global_scale": [0.3, 0.7], "data.block": [28, 88, 88]}
+_FINER = {"input.spacing_mm": [2.5, 2.0, 2.0]}
 _COARSE = {
-    "model.patch_size": [4, 8, 8], "model.img_size": [16, 96, 96], "views.global_size": [16, 96, 96],
-    "data.block": [20, 128, 128], "views.global_scale": [0.4, 1.0], "views.local_size": [16, 48, 48],
+    "model.patch_size": [4, 8, 8], "model.img_size": [12, 96, 96], "views.global_size": [12, 96, 96],
+    "data.block": [16, 144, 144], "input.spacing_mm": [2.5, 2.0, 2.0],
 }  # fmt: skip
-_FLAT = {
-    "model.patch_size": [2, 4, 4], "model.img_size": [8, 48, 48], "views.global_size": [8, 48, 48],
-    "data.block": [12, 80, 80], "views.local_size": [8, 24, 24],
-}  # fmt: skip
-_TURNED = {
-    **_DENSE, "views.turn": [15, 5, 5], "views.global_scale": [0.25, 0.6], "data.block": [26, 96, 96],
-    "views.depth_scale": [0.9, 1.15],
+_FLAT = {"model.patch_size": [2, 4, 4], "model.img_size": [8, 48, 48], "views.global_size": [8, 48, 48]}
+_WIDE = {"model.img_size": [16, 64, 64], "views.global_size": [16, 64, 64], "data.block": [20, 104, 104]}
+_JOINED = {
+    "loss.dino": 0.3, "loss.ibot": 0.3, "loss.koleo": 0.005, "views.n_local": 2, "mask.probability": 0.5,
 }  # fmt: skip
 RECIPES: dict[str, dict] = {
-    "dense": _DENSE,
-    "dense, turned": _TURNED,
-    "dense, 3 mm": {**_DENSE, "input.spacing_mm": [3.0, 3.0, 3.0]},
-    "dense, temperature 0.05": {**_DENSE, "loss.dense_temperature": 0.05},
-    "dense, teacher's positives": {**_DENSE, "loss.dense_positives": "teacher"},
-    "dense + 0.3 DINO + 0.3 iBOT": _JOINED,
-    "dense, patch 4 x 8 x 8": {**_DENSE, **_COARSE},
-    "dense, patch 2 x 4 x 4": {**_DENSE, **_FLAT},
-    "dense, crops 16 x 64 x 64": {**_DENSE, **_WIDE},
+    "the packaged recipe": {},
+    "no turns": {"views.turn": [0, 0, 0], "views.global_scale": [0.22, 0.6]},
+    "turns of up to 15, 5, 5 degrees": _TURNED_MORE,
+    "2.5 x 2 x 2 mm": _FINER,
+    "2.5 x 2 x 2 mm, patch 4 x 8 x 8": _COARSE,
+    "patch 2 x 4 x 4": _FLAT,
+    "crops of 16 x 64 x 64": _WIDE,
+    "with 0.3 DINO, 0.3 iBOT, 0.005 KoLeo": _JOINED,
+    "the teacher's positives": {"loss.dense_positives": "teacher"},
+    "temperature 0.05": {"loss.dense_temperature": 0.05},
 }
 """By name: what differs from the config."""
 
@@ -113,12 +101,12 @@ def steps_within(settings: dict, store: Path, scratch: Path, seconds: float) -> 
 
 def run_recipe(name: str, folder: Path, minutes: float, data: Path, seed: int) -> dict:
     """Train, export and judge one recipe; what is there already is not made again."""
-    settings = RECIPES[name]
+    settings = {**_SHORT, **RECIPES[name]}
     done = folder / "result.json"
     if done.exists():
         return json.loads(done.read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
-    store = ingest(data, folder.parent, settings.get("input.spacing_mm", [2.5, 2.0, 2.0]))
+    store = ingest(data, folder.parent, settings.get("input.spacing_mm", [3.0, 3.0, 3.0]))
     trained = folder / "trained.json"
     if not trained.exists():
         steps = steps_within(settings, store, folder / "timing", minutes * 60)
@@ -160,7 +148,7 @@ def main() -> None:
         print(name, json.dumps(results[name]), flush=True)
     print(page(results))
     if args.out:
-        settings = [f"- {name}: " + (", ".join(f"`{w}`" for w in words(RECIPES[name]))) for name in results]
+        settings = [f"- {name}: " + ", ".join(f"`{w}`" for w in words(RECIPES[name])) for name in results if RECIPES[name]]
         notes = __doc__.split("\n\n", 2)[2].strip()
         parts = [notes, page(results), "What differs from the config:", "\n".join(settings)]
         write_page(args.out, "Recipes for the small encoder", "python -m benchmarks.recipes", parts)
