@@ -148,7 +148,8 @@ def main() -> None:
         print(name, json.dumps(results[name]), flush=True)
     print(page(results))
     if args.out:
-        settings = [f"- {name}: " + ", ".join(f"`{w}`" for w in words(RECIPES[name])) for name in results if RECIPES[name]]
+        changed = {name: words(RECIPES[name]) for name in results if RECIPES[name]}
+        settings = [f"- {name}: " + ", ".join(f"`{w}`" for w in changed[name]) for name in changed]
         notes = __doc__.split("\n\n", 2)[2].strip()
         parts = [notes, page(results), "What differs from the config:", "\n".join(settings)]
         write_page(args.out, "Recipes for the small encoder", "python -m benchmarks.recipes", parts)
