@@ -3,8 +3,9 @@
     python -m benchmarks.encoder_quality --encoder tap-ct-xs-3d                 the table, on test patients
     python -m benchmarks.encoder_quality --split dev --encoder RUN_DIR --json   for choosing recipes
 
-Rows: the encoder, its untrained twin, 20 multi-scale HU statistics at the same pitch, and those lifted to the
-encoder's width by random ReLU features (equal capacity, nothing learnt).
+Rows: the encoder, its untrained twin, 20 multi-scale HU statistics at the same pitch, those lifted to the
+encoder's width by random ReLU features (equal capacity, nothing learnt), and the mean HU of the 5 x 5 x 5 tokens
+round each token (context, nothing learnt).
 
 Columns: points found by tokens alone, the whole volume searched, without prior and without HU, on synthetic
 follow-ups (HARD leads) and on the breathing pair; a scan matched with itself, mirrored and turned; a linear
@@ -69,13 +70,34 @@ def statistics_row(encoder: Encoder, width: int | None) -> Embed:
             rng = np.random.default_rng(0)
             weights = rng.normal(size=(tokens.shape[-1], width)) / np.sqrt(tokens.shape[-1])
             tokens = np.maximum(0.0, tokens @ weights + rng.normal(size=width) * 0.5)
-        valid = np.ones(geometry.shape, bool)
-        return replace(
-            empty, tokens=tokens.astype(np.float16), valid=valid, geometry=geometry,
-            windows=np.zeros((0, 3), np.int32), window_tokens=(0, 0, 0),
-        )  # fmt: skip
+        return _without_windows(empty, tokens, geometry)
 
     return features
+
+
+def context_row(encoder: Encoder) -> Embed:
+    """The mean HU of 5 x 5 x 5 tokens round each token, less their mean: 125 numbers on the encoder's token grid."""
+
+    def features(volume: CTVolume) -> FeatureMap:
+        empty = embed(volume, None, spacing_mm=encoder.spec.spacing_mm)
+        geometry = token_geometry(empty.hu_geometry, encoder)
+        patch = encoder.spec.patch_size
+        padded = [(0, n * p - size) for n, p, size in zip(geometry.shape, patch, empty.hu.shape, strict=True)]
+        hu = np.pad(np.clip(empty.hu, -1000, 700).astype(np.float32), padded, mode="edge")
+        blocks = hu.reshape([part for n, p in zip(geometry.shape, patch, strict=True) for part in (n, p)])
+        means = np.pad(blocks.mean(axis=(1, 3, 5)), 2, mode="edge") / 500
+        tokens = np.lib.stride_tricks.sliding_window_view(means, (5, 5, 5)).reshape(*geometry.shape, 125)
+        return _without_windows(empty, tokens - tokens.mean(axis=-1, keepdims=True), geometry)
+
+    return features
+
+
+def _without_windows(empty: FeatureMap, tokens: np.ndarray, geometry: Geometry) -> FeatureMap:
+    """A scan's FeatureMap with tokens that no window was needed for."""
+    return replace(
+        empty, tokens=tokens.astype(np.float16), valid=np.ones(geometry.shape, bool), geometry=geometry,
+        windows=np.zeros((0, 3), np.int32), window_tokens=(0, 0, 0),
+    )  # fmt: skip
 
 
 def token_geometry(grid: Geometry, encoder: Encoder) -> Geometry:
@@ -292,6 +314,7 @@ def main() -> None:
         rows["untrained twin"] = encoder_row(untrained_twin(first), args.overlap)
         rows["20 HU statistics"] = statistics_row(first, None)
         rows["HU statistics, lifted"] = statistics_row(first, first.embed_dim)
+        rows["5 x 5 x 5 token means"] = context_row(first)
     results = {
         name: measure(row, args.data, args.split, args.seeds, args.points, args.parts) for name, row in rows.items()
     }
