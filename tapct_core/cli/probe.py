@@ -38,7 +38,10 @@ def _add_fit(actions) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="PROBE")
     parser.add_argument("--head", choices=("ridge", "logistic", "conv"), default="logistic", help="default: logistic")
     parser.add_argument(
-        "--hu-features", choices=("none", "token", "voxel"), default="none", help="HU beside the tokens"
+        "--hu-features",
+        choices=("none", "token", "voxel"),
+        default="none",
+        help="HU beside the tokens: their mean and spread a token, or these and multi-scale filters at each voxel",
     )
     parser.add_argument(
         "--zero", choices=("auto", "background", "unlabelled"), default="auto", help="what label 0 means"

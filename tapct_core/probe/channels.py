@@ -9,10 +9,11 @@ import numpy as np
 
 from ..features import FeatureMap
 from ..geometry import Geometry
-from .hu import VoxelScores, token_channels, voxel_channels
-from .upsample import GridScores, ScoreField, axis_weights
+from .hu import TOKEN_CHANNELS, VOXEL_CHANNELS, VoxelScores, token_channels, voxel_channels
+from .upsample import GridScores, ScoreField, axis_weights, used_span
 
 HU_FEATURES = (None, "token", "voxel")
+"""Nothing; HU on the token grid; or these and multi-scale filters read at each voxel, which see finer but less far."""
 BODY_HU = -500
 _STATISTICS_TOKENS = 20_000
 _SAMPLE_BLOCK = 2048
@@ -40,8 +41,7 @@ def columns_at(features: FeatureMap, points_lps_mm: np.ndarray, hu_features: str
     for start in range(0, len(points_lps_mm), _SAMPLE_BLOCK):
         points = points_lps_mm[start : start + _SAMPLE_BLOCK]
         corners, weights = features.corners(points)
-        grids = [features.tokens] + ([_grid_channels(features)] if hu_features == "token" else [])
-        block = [_weighted(grid, corners, weights) for grid in grids]
+        block = [_weighted(grid, corners, weights) for grid in _grids(features, hu_features)]
         parts.append(np.concatenate(block, axis=1))
     columns = np.concatenate(parts) if parts else np.empty((0, column_count(features, hu_features)), np.float32)
     if hu_features != "voxel":
@@ -51,9 +51,7 @@ def columns_at(features: FeatureMap, points_lps_mm: np.ndarray, hu_features: str
 
 def column_count(features: FeatureMap, hu_features: str | None) -> int:
     """How many columns D a probe sees."""
-    from .hu import KNOTS_HU, VOXEL_CHANNELS
-
-    return features.dim + {None: 0, "token": 2 * len(KNOTS_HU) + 1, "voxel": VOXEL_CHANNELS}[hu_features]
+    return features.dim + {None: 0, "token": TOKEN_CHANNELS, "voxel": TOKEN_CHANNELS + VOXEL_CHANNELS}[hu_features]
 
 
 def statistics(features: FeatureMap, hu_features: str | None) -> Standard:
@@ -81,11 +79,8 @@ def body_tokens(features: FeatureMap, most: int) -> np.ndarray:
 
 def columns_of(features: FeatureMap, flat: np.ndarray, hu_features: str | None) -> np.ndarray:
     """Raw columns (N, D) float32 of the tokens with these flat indices; rows with a value that is no number go."""
-    columns = [_rows(features.tokens)[flat].astype(np.float32)]
-    if hu_features == "token":
-        grid = _grid_channels(features)
-        columns.append(_rows(grid)[flat])
-    elif hu_features == "voxel":
+    columns = [_rows(grid)[flat].astype(np.float32) for grid in _grids(features, hu_features)]
+    if hu_features == "voxel":
         index = np.column_stack(np.unravel_index(flat, features.geometry.shape))
         columns.append(voxel_channels(features, features.geometry.to_world(index)))
     x = np.concatenate(columns, axis=1)
@@ -107,15 +102,14 @@ def score_fields(
     Only tokens that the target's voxels touch are scored. Tokens with a value that is not finite count as invalid.
     """
     along = axis_weights(features.geometry, target)
-    box = tuple(_span(rows) for rows in along)
-    grids = [features.tokens[box]] + ([_grid_channels(features)[box]] if hu_features == "token" else [])
-    scores = _scores(grids, weights, constants)
+    box = tuple(used_span(rows) for rows in along)
+    scores = _scores([grid[box] for grid in _grids(features, hu_features)], weights, constants)
     valid = features.valid[box] & np.isfinite(scores).all(axis=-1)
     planar = np.moveaxis(np.where(valid[..., None], scores, np.float32(0)), -1, 1)
     cut = tuple(rows[:, part] for rows, part in zip(along, box, strict=True))
     fields: list[ScoreField] = [GridScores(np.ascontiguousarray(planar), valid, cut)]
     if hu_features == "voxel":
-        fields.append(VoxelScores.on(features, weights[features.dim :], target))
+        fields.append(VoxelScores.on(features, weights[-VOXEL_CHANNELS:], target))
     return fields
 
 
@@ -134,10 +128,13 @@ def _scores(grids: list[np.ndarray], weights: np.ndarray, constants: np.ndarray)
     return out.reshape(*shape, -1)
 
 
-def _grid_channels(features: FeatureMap) -> np.ndarray:
+def _grids(features: FeatureMap, hu_features: str | None) -> list[np.ndarray]:
+    """What lies on the token grid, each (Z, Y, X, C): the tokens, and HU beside them when asked."""
+    if hu_features is None:
+        return [features.tokens]
     if features not in _token_channels:
         _token_channels[features] = token_channels(features)
-    return _token_channels[features]
+    return [features.tokens, _token_channels[features]]
 
 
 def _weighted(grid: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -154,15 +151,7 @@ def _rows(grid: np.ndarray) -> np.ndarray:
     return grid.reshape(int(np.prod(grid.shape[:-1])), grid.shape[-1])
 
 
-def _span(rows: np.ndarray) -> slice:
-    columns = np.flatnonzero(rows.any(axis=0))
-    return slice(int(columns[0]), int(columns[-1]) + 1) if len(columns) else slice(0, 1)
-
-
 def raw_columns(features: FeatureMap, hu_features: str | None, box: tuple[slice, slice, slice]) -> np.ndarray:
-    """Columns (z, y, x, D) float32 of a box of tokens, not standardised; invalid tokens are zero."""
-    parts = [features.tokens[box].astype(np.float32)]
-    if hu_features == "token":
-        parts.append(_grid_channels(features)[box])
-    columns = np.concatenate(parts, axis=-1)
+    """Columns (z, y, x, D) float32 of a box of tokens, those on the token grid, not standardised; invalid ones zero."""
+    columns = np.concatenate([grid[box].astype(np.float32) for grid in _grids(features, hu_features)], axis=-1)
     return np.where(features.valid[box][..., None] & np.isfinite(columns), columns, 0)

@@ -14,13 +14,14 @@ import numpy as np
 
 from ..features import FeatureMap
 from ..geometry import Geometry
-from .upsample import axis_weights
+from .upsample import AxisLerp, axis_weights, used_span
 
 KNOTS_HU = np.array([-1000, -800, -500, -200, -120, -80, -40, 0, 30, 60, 100, 150, 220, 350, 600, 1200], np.float32)
 SCALES_MM = (1.5, 3.0, 6.0)
 """Standard deviations of the Gaussians of the voxel features."""
 SLOPE_HU = 100.0
 """Gradients (HU a scale) and deviations are divided by this, which brings them to the size of the hats."""
+TOKEN_CHANNELS = 2 * len(KNOTS_HU) + 1
 VOXEL_CHANNELS = len(SCALES_MM) * (len(KNOTS_HU) + 2)
 _BLOCK = 4
 _TABLE_LOW, _TABLE_HIGH = -1024, 3072
@@ -47,7 +48,7 @@ def token_hu(features: FeatureMap) -> tuple[np.ndarray, np.ndarray]:
 
 
 def token_channels(features: FeatureMap) -> np.ndarray:
-    """(Z, Y, X, F) float32: hats of the token's mean HU and of its 3 x 3 x 3 neighbourhood's, and its deviation."""
+    """(Z, Y, X, TOKEN_CHANNELS) float32: hats of a token's mean HU and its 3 x 3 x 3 neighbours', and its deviation."""
     from scipy.ndimage import uniform_filter
 
     mean, deviation = token_hu(features)
@@ -143,7 +144,8 @@ class VoxelScores:
     features: FeatureMap
     table: np.ndarray  # (scales, K, HU values)
     slopes: np.ndarray  # (scales, 2, K)
-    weights: tuple[np.ndarray, np.ndarray, np.ndarray]
+    lerps: tuple[AxisLerp, AxisLerp, AxisLerp]
+    needed: slice
     box: tuple[slice, slice]
 
     @classmethod
@@ -154,38 +156,44 @@ class VoxelScores:
         hu = np.arange(_TABLE_LOW, _TABLE_HIGH)
         table = np.einsum("hk,skc->sch", hats(hu), split[:, : len(KNOTS_HU)]).astype(np.float32)
         along = axis_weights(features.hu_geometry, target)
-        box = tuple(_used(rows) for rows in along[1:])
-        along = (along[0], along[1][:, box[0]], along[2][:, box[1]])
-        made = cls(features, table, (split[:, len(KNOTS_HU) :] / SLOPE_HU).astype(np.float32), along, box)
+        needed, *box = (used_span(rows) for rows in along)
+        lerps = tuple(AxisLerp.of(rows) for rows in (along[0], along[1][:, box[0]], along[2][:, box[1]]))
+        made = cls(features, table, (split[:, len(KNOTS_HU) :] / SLOPE_HU).astype(np.float32), lerps, needed, box)
         made._held = (-1, np.empty(0))
         return made
 
     def plane(self, z: int) -> np.ndarray:
         """Scores (K, ny, nx) of the target's slice ``z``."""
-        row = self.weights[0][z]
-        plane = sum((row[i] * self._slice(int(i)) for i in np.flatnonzero(row)), np.float32(0))
-        if np.ndim(plane) == 0:
-            return np.zeros((self.table.shape[1], len(self.weights[1]), len(self.weights[2])), np.float32)
-        return self.weights[1] @ plane @ self.weights[2].T
+        along, rows, columns = self.lerps
+        (left, right), low, high = along.weights[:, z], along.low[z], along.high[z]
+        if not left:  # outside the embedded grid
+            return np.zeros((self.table.shape[1], len(rows.low), len(columns.low)), np.float32)
+        plane = left * self._slice(int(low))
+        if right:
+            plane += right * self._slice(int(high))
+        return columns.along(rows.along(plane, 1), 2)
 
     def _slice(self, index: int) -> np.ndarray:
-        number = index // _BLOCK
+        """Scores (K, h, w) of slice ``index`` of the embedded grid. Blocks begin at the first slice that is needed."""
+        number = (index - self.needed.start) // _BLOCK
         if self._held[0] != number:
-            self._held = (number, self._block(number * _BLOCK))
-        return self._held[1][:, index - number * _BLOCK]
+            start = self.needed.start + number * _BLOCK
+            self._held = (number, self._block(start, min(start + _BLOCK, self.needed.stop)))
+        return self._held[1][:, index - self.needed.start - number * _BLOCK]
 
-    def _block(self, start: int) -> np.ndarray:
+    def _block(self, start: int, stop: int) -> np.ndarray:
         reach = self._reach()
         hu = self.features.hu[:, reach[0], reach[1]]
         inner = tuple(slice(b.start - r.start, b.stop - r.start) for b, r in zip(self.box, reach, strict=True))
-        stop = min(start + _BLOCK, len(hu))
         total = None
         for s, maps in enumerate(voxel_maps(hu, self.features.hu_geometry.spacing_mm, start, stop)):
             smooth, slope, laplace = (m[:, inner[0], inner[1]] for m in maps)
             place = np.clip(np.rint(smooth), _TABLE_LOW, _TABLE_HIGH - 1).astype(np.intp) - _TABLE_LOW
             total = np.zeros((self.table.shape[1], *place.shape), np.float32) if total is None else total
             for c in range(len(total)):
-                total[c] += self.table[s, c][place] + self.slopes[s, 0, c] * slope + self.slopes[s, 1, c] * laplace
+                total[c] += self.table[s, c].take(place)
+                total[c] += self.slopes[s, 0, c] * slope
+                total[c] += self.slopes[s, 1, c] * laplace
         return total
 
     def _reach(self) -> tuple[slice, slice]:
@@ -196,8 +204,3 @@ class VoxelScores:
             margin = int(3 * max(SCALES_MM) / step) + 3
             grown.append(slice(max(0, part.start - margin), min(size, part.stop + margin)))
         return tuple(grown)
-
-
-def _used(rows: np.ndarray) -> slice:
-    columns = np.flatnonzero(rows.any(axis=0))
-    return slice(int(columns[0]), int(columns[-1]) + 1) if len(columns) else slice(0, 1)

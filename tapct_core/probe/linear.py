@@ -29,7 +29,8 @@ class Recipe:
     """How a probe is fitted; saved with it.
 
     ``head``        "ridge" (closed form, live), "logistic" (LBFGS) or "conv" (gradient, Dice + cross-entropy).
-    ``hu_features`` None, "token" (mean and deviation of HU a token) or "voxel" (multi-scale filters a voxel).
+    ``hu_features`` None, "token" (mean and deviation of HU a token) or "voxel" (these, and multi-scale filters at each
+                    voxel: smoothed HU, gradient, Laplacian).
     ``standardise`` "scan": each scan by its own statistics; "fit": all by those of the first scans fitted on.
     ``prior``       for full masks, 0: classes are equally likely; 1: as frequent as in the masks; between: a
                     compromise. Strokes say nothing about frequency.

@@ -13,7 +13,7 @@ from ..geometry import Geometry
 from ..volume import CTVolume, LabelMap, Source
 from .channels import score_fields, statistics
 from .cleanup import keep_components, paint_strokes
-from .guided import GuidedScores
+from .guided import GuidedScores, filter_radius
 from .upsample import ScoreField, running_argmax, softmax, summed_plane
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ Like = CTVolume | LabelMap | Geometry | None
 Progress = Callable[[int, int], None]
 Cancel = Callable[[], bool]
 
-SLAB = 16
+SLAB, GUIDED_SLAB = 16, 48
+"""Slices that are handed over together; more with the guided filter, which also reads what lies round them."""
+FILTER_BYTES = 500_000_000
 _IDENTITY = ("weights", "patch_size", "clip_hu", "mean_hu", "std_hu", "plan", "spacing_mm")
 
 
@@ -49,20 +51,21 @@ def predict(
     if keep == "strokes" and strokes is None:
         raise UserError("keeping the pieces that touch a stroke needs the strokes; give them, or keep the largest")
     target, source = _target(features, like, region)
-    fields = _fields(probe, features, target)
-    covering = fields[0]
-    if guided:
-        fields = [GuidedScores.on(fields, features, target)]
+    whole = _target(features, like, None)[0]
     values = np.array(probe.classes)
     lookup = values.astype(np.uint8 if max(values[-1], probe.background) < 256 else np.uint16)
     out = np.empty(target.shape, lookup.dtype)
-    for z in range(target.shape[0]):
-        step(progress, cancel, z, target.shape[0])
-        out[z] = lookup[running_argmax(summed_plane(fields, z), target.shape[1:])]
-        holes = covering.holes(z)
-        if holes is not None:
-            out[z][holes] = probe.background
-    step(progress, cancel, target.shape[0], target.shape[0])
+    bands = _bands(features, target, len(values)) if guided else [slice(0, target.shape[1])]
+    total = len(bands) * target.shape[0]
+    for number, band in enumerate(bands):
+        part = target.cropped((0, band.start, 0), (target.shape[0], band.stop - band.start, target.shape[2]))
+        for z, (scores, holes) in enumerate(_planes(probe, features, part, whole if guided else None)):
+            step(progress, cancel, number * target.shape[0] + z, total)
+            labels = lookup[running_argmax(scores, part.shape[1:])]
+            if holes is not None:
+                labels[holes] = probe.background
+            out[z, band] = labels
+    step(progress, cancel, total, total)
     if strokes is not None:
         paint_strokes(out, target, strokes)
     if keep is not None:
@@ -83,8 +86,9 @@ def predict_slabs(
     target, _ = _target(features, like, None)
     depth, *plane = target.shape
     first = depth // 2 if first is None else int(np.clip(first, 0, depth - 1))
-    above = [slice(z, min(z + SLAB, depth)) for z in range(first + 1, depth, SLAB)]
-    below = [slice(max(0, z - SLAB), z) for z in range(first, 0, -SLAB)]
+    size = GUIDED_SLAB if guided else SLAB
+    above = [slice(z, min(z + size, depth)) for z in range(first + 1, depth, size)]
+    below = [slice(max(0, z - size), z) for z in range(first, 0, -size)]
     spans = [slice(first, first + 1)]
     for number in range(max(len(above), len(below))):
         spans += above[number : number + 1] + below[number : number + 1]
@@ -148,6 +152,45 @@ def step(progress: Progress | None, cancel: Cancel | None, done: int, total: int
         progress(done, total)
     if cancel is not None and done < total and cancel():
         raise ProbeCancelled("the probe was cancelled")
+
+
+def _planes(
+    probe: LinearProbe, features: FeatureMap, target: Geometry, whole: Geometry | None
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Scores (K, ny, nx) and holes (ny, nx) or None of each slice of ``target``; filtered if ``whole`` is given.
+
+    The filter reads the scores as far round ``target`` as its boxes reach within the grid ``whole``, so that a part of
+    the scan, such as the slice on screen, looks as it will when all of it is done.
+    """
+    if whole is None:
+        fields = covering = _fields(probe, features, target)
+        inner = tuple(slice(0, n) for n in target.shape)
+    else:
+        grown, inner = _grown(target, whole, filter_radius(features, target))
+        covering = _fields(probe, features, grown)
+        fields = [GuidedScores.on(covering, features, grown)]
+    for z in range(inner[0].start, inner[0].stop):
+        scores, holes = summed_plane(fields, z), covering[0].holes(z)
+        yield scores[:, inner[1], inner[2]], None if holes is None else holes[inner[1], inner[2]]
+
+
+def _grown(
+    target: Geometry, whole: Geometry, radius: tuple[int, int, int]
+) -> tuple[Geometry, tuple[slice, slice, slice]]:
+    """``target`` and twice ``radius`` round it, as far as ``whole`` goes; and where ``target`` lies in that."""
+    first = np.rint(whole.to_index(target.to_world(np.zeros(3)))).astype(int)
+    start = np.maximum(first - 2 * np.array(radius), 0)
+    stop = np.minimum(first + target.shape + 2 * np.array(radius), whole.shape)
+    inner = tuple(slice(int(a), int(a + n)) for a, n in zip(first - start, target.shape, strict=True))
+    return whole.cropped(tuple(start.tolist()), tuple((stop - start).tolist())), inner
+
+
+def _bands(features: FeatureMap, target: Geometry, classes: int) -> list[slice]:
+    """Rows of ``target`` to filter at a time: the filter holds 4 planes a class for each slice under its box."""
+    radius = filter_radius(features, target)
+    row = 4 * 4 * classes * (2 * radius[0] + 2) * target.shape[2]
+    rows = max(4 * radius[1], FILTER_BYTES // row)
+    return [slice(y, min(y + rows, target.shape[1])) for y in range(0, target.shape[1], rows)]
 
 
 def _fields(probe: LinearProbe, features: FeatureMap, target: Geometry) -> list[ScoreField]:

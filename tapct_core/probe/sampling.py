@@ -59,10 +59,10 @@ def pick_voxels(features: FeatureMap, labels: LabelMap, background: bool, cap: i
         points.append(labels.geometry.to_world(index)[inside])
         strokes.append(stroke[inside])
         values.append(np.full(int(inside.sum()), value))
-    if not points:
+    if not points and not background:
         raise UserError("no voxel is labelled; paint a stroke of at least two classes first")
     if background:
-        found = _pick_background(features, labels, np.concatenate(points), cap, rng)
+        found = _pick_background(features, labels, np.concatenate(points) if points else None, cap, rng)
         points.append(found)
         values.append(np.zeros(len(found), dtype=int))
         strokes.append(np.zeros(len(found), dtype=int))
@@ -130,12 +130,14 @@ def _pick_class(mask: np.ndarray, cap: int, rng: np.random.Generator) -> tuple[n
 
 
 def _pick_background(
-    features: FeatureMap, labels: LabelMap, labelled: np.ndarray, cap: int, rng: np.random.Generator
+    features: FeatureMap, labels: LabelMap, labelled: np.ndarray | None, cap: int, rng: np.random.Generator
 ) -> np.ndarray:
     shape = np.array(labels.geometry.shape)
-    reach = labels.geometry.to_index(labelled)[rng.integers(0, len(labelled), 3 * cap)]
-    step = np.array(features.pitch_mm) / labels.geometry.spacing_mm
-    near = np.rint(reach + rng.standard_normal((3 * cap, 3)) * step).astype(int)
+    near = np.empty((0, 3), int)
+    if labelled is not None:
+        reach = labels.geometry.to_index(labelled)[rng.integers(0, len(labelled), 3 * cap)]
+        step = np.array(features.pitch_mm) / labels.geometry.spacing_mm
+        near = np.rint(reach + rng.standard_normal((3 * cap, 3)) * step).astype(int)
     anywhere = (rng.random((6 * cap, 3)) * shape).astype(int)
     found = []
     for index, wanted in ((near, cap // 2), (anywhere, cap - cap // 2)):

@@ -13,7 +13,7 @@ from ..errors import UserError
 from .channels import Standard
 from .linear import LinearProbe, Recipe
 
-FORMAT = "tapct-probe-1"
+FORMAT = "tapct-probe-2"
 TENSORS, WORDS = "probe.safetensors", "probe.json"
 
 

@@ -62,6 +62,49 @@ def linear_rows(size: int, positions: np.ndarray) -> np.ndarray:
     return weights.astype(np.float32)
 
 
+def used_span(rows: np.ndarray) -> slice:
+    """The source samples along one axis that interpolation ``rows`` (n, size) touch; the first if none."""
+    columns = np.flatnonzero(rows.any(axis=0))
+    return slice(int(columns[0]), int(columns[-1]) + 1) if len(columns) else slice(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class AxisLerp:
+    """Interpolation rows along one axis as at most two neighbours each: for sources as fine as the target, where a
+    product with the matrix would be nearly all zeros."""
+
+    low: np.ndarray  # (n,) the left neighbour
+    high: np.ndarray
+    weights: np.ndarray  # (2, n) float32
+    identity: bool
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> AxisLerp:
+        """``rows`` (n, size) as :func:`linear_rows` makes them; rows of zeros stay zero."""
+        count, size = rows.shape
+        low = (rows > 0).argmax(axis=1)
+        high = np.minimum(low + 1, size - 1)
+        place = np.arange(count)
+        weights = np.stack([rows[place, low], np.where(high > low, rows[place, high], np.float32(0))])
+        identity = count == size and bool((low == place).all() and (weights[0] == 1).all())
+        return cls(low, high, weights.astype(np.float32), identity)
+
+    def at(self, index: int, source: np.ndarray) -> np.ndarray:
+        """The interpolated slice ``index`` along the first axis of ``source``, float32."""
+        left, right = self.weights[:, index]
+        plane = left * source[self.low[index]].astype(np.float32)
+        return plane if right == 0 else plane + right * source[self.high[index]].astype(np.float32)
+
+    def along(self, source: np.ndarray, axis: int) -> np.ndarray:
+        """``source`` with ``axis`` interpolated."""
+        if self.identity:
+            return source
+        shape = [1] * source.ndim
+        shape[axis] = -1
+        left, right = (w.reshape(shape) for w in self.weights)
+        return source.take(self.low, axis) * left + source.take(self.high, axis) * right
+
+
 @dataclass(frozen=True, eq=False)
 class GridScores:
     """Scores (Z, Y, X, K) of a coarse grid, interpolated onto a target grid; ``valid`` (Z, Y, X) bool.

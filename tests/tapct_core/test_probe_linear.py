@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tapct_core.embedding import embed
+from tapct_core.encoders import UNTRAINED, load_encoder
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
 from tapct_core.probe import LinearProbe, ProbeCancelled, dice_report
+from tapct_core.probe.channels import column_count, columns_at, statistics
 from tapct_core.volume import CTVolume, LabelMap
 
 VOXELS = Geometry.from_spacing((32, 64, 64), (1.5, 1.0, 1.0), (-20.0, 7.0, 100.0))
@@ -260,6 +263,21 @@ def test_two_scans_are_fitted_together_and_progress_is_told(scan):
 
 
 @pytest.mark.parametrize("hu_features", ["token", "voxel"])
+def test_joined_columns_are_read_at_voxels_as_they_are_fitted(hu_features):
+    hu = np.random.default_rng(1).integers(-100, 200, VOXELS.shape, dtype=np.int16)
+    features, truth = known_map(hu=hu), three_classes()
+    probe = LinearProbe.fit([(features, LabelMap(truth, VOXELS))], hu_features=hu_features)
+    assert len(probe.weights) == column_count(features, hu_features)
+    index = np.random.default_rng(0).integers(0, VOXELS.shape, (300, 3))
+    x = statistics(features, hu_features).apply(columns_at(features, VOXELS.to_world(index), hu_features))
+    scores = x @ probe.weights + probe.constants
+    clear = np.ptp(np.sort(scores, axis=1)[:, -2:], axis=1) > 0.1 * scores.std()
+    found = probe.predict(features, VOXELS).labels[tuple(index.T)]
+    assert clear.sum() > 100
+    assert np.array_equal(found[clear], np.array(probe.classes)[scores.argmax(axis=1)][clear])
+
+
+@pytest.mark.parametrize("hu_features", ["token", "voxel"])
 def test_hu_columns_find_what_tokens_cannot(hu_features):
     """Two tissues that only HU tell apart, both inside one band on either side of a third."""
     hu = np.full(VOXELS.shape, 40, np.int16)
@@ -289,6 +307,27 @@ def test_the_guided_filter_pulls_borders_to_the_edge_of_hu():
     assert plain < 0.96 and guided > plain + 0.015
 
 
+def test_guided_parts_agree_with_the_whole_however_it_is_cut(monkeypatch):
+    """The slice on screen, the slabs and the bands of rows read the scores round them as the whole scan does."""
+    hu = (np.random.default_rng(4).integers(0, 6, VOXELS.shape) * 40 - 60).astype(np.int16)
+    features, truth = known_map(hu=hu), three_classes()
+    probe = LinearProbe.fit([(features, LabelMap(truth, VOXELS))])
+    whole = probe.predict(features, VOXELS, guided=True).labels
+    region = (slice(17, 18), slice(10, 50), slice(40, 64))
+    part = probe.predict(features, VOXELS, region=region, guided=True).labels
+    assert (part == whole[region]).mean() > 0.999
+    joined = np.full_like(whole, 99)
+    for span, labels in probe.predict_slabs(features, VOXELS, first=20, guided=True):
+        joined[span] = labels
+    assert (joined == whole).mean() > 0.999
+    monkeypatch.setattr("tapct_core.probe.predicting.FILTER_BYTES", 1)
+    seen = []
+    banded = probe.predict(features, VOXELS, guided=True, progress=lambda *p: seen.append(p)).labels
+    assert (banded == whole).mean() > 0.999
+    assert seen[-1] == (3 * 32, 3 * 32) and [done for done, _ in seen] == list(range(3 * 32 + 1))
+    assert (whole != probe.predict(features, VOXELS).labels).mean() > 0.01
+
+
 # Bad input: each ends in one clear line, or in a right result.
 
 
@@ -307,6 +346,16 @@ def test_an_empty_stroke(scan):
     probe = LinearProbe.fit([(features, LabelMap(truth, VOXELS))])
     with pytest.raises(UserError, match="no voxel is labelled"):
         probe.extend([(features, empty)])
+
+
+def test_one_of_several_masks_may_hold_background_only(scan):
+    features, truth = scan
+    masks = LabelMap(np.where(truth == 1, 0, truth).astype(np.uint8), VOXELS)
+    nothing = LabelMap(np.zeros((8, 64, 64), np.uint8), VOXELS.cropped((0, 0, 0), (8, 64, 64)))
+    probe = LinearProbe.fit([(features, masks), (features, nothing)], zero="background")
+    assert probe.classes == (0, 2, 3)
+    with pytest.raises(UserError, match="only class 0 is labelled"):
+        LinearProbe.fit([(features, nothing)], zero="background")
 
 
 def test_strokes_partly_and_wholly_outside(scan):
@@ -392,6 +441,56 @@ def test_a_scan_of_one_token(scan):
     painted[0, 0, :3], painted[3, 7, 4:] = 1, 2
     result = LinearProbe.fit([(features, LabelMap(painted, voxels))]).predict(features, voxels)
     assert result.labels.shape == voxels.shape and set(np.unique(result.labels)) <= {1, 2}
+
+
+def embedded(hu: np.ndarray) -> tuple[CTVolume, FeatureMap]:
+    """A small volume through the whole road, by the untrained encoder: windows of 16 x 64 x 64 voxels."""
+    volume = CTVolume(hu, Geometry.from_spacing(hu.shape, (2.5, 2.0, 2.0)))
+    return volume, embed(volume, load_encoder(UNTRAINED))
+
+
+@pytest.mark.parametrize("hu_features", [None, "token", "voxel"])
+def test_a_volume_smaller_than_a_window(hu_features):
+    hu = np.full((5, 13, 19), 40, np.int16)
+    hu[:, :, 9:] = 200
+    volume, features = embedded(hu)
+    painted = np.zeros(hu.shape, np.uint8)
+    painted[2, 3:6, 2:6], painted[2, 3:6, 13:17] = 1, 2
+    probe = LinearProbe.fit([(features, LabelMap(painted, volume.geometry))], hu_features=hu_features)
+    for guided in (False, True):
+        found = probe.predict(features, volume, guided=guided).labels
+        assert found.shape == hu.shape and set(np.unique(found)) <= {1, 2}
+        assert (found[painted > 0] == painted[painted > 0]).all()
+
+
+def test_voxels_that_are_not_numbers_count_as_air():
+    hu = np.full((8, 24, 24), 40.0, np.float32)
+    hu[:, :, 12:] = 200
+    whole = embedded(hu)[1]
+    hu[2:4, 4:7, 4:7] = np.nan
+    volume, features = embedded(hu)
+    truth = np.where(np.arange(24) < 12, 1, 2)[None, None].repeat(8, 0).repeat(24, 1).astype(np.uint8)
+    painted = np.zeros(hu.shape, np.uint8)
+    painted[2, 2:10, 2:10], painted[6, 14:18, 14:22] = 1, 2  # the first stroke runs over the hole
+    for hu_features, least in ((None, 0.6), ("voxel", 0.8)):  # random weights tell little of HU
+        probe = LinearProbe.fit([(features, LabelMap(painted, volume.geometry))], hu_features=hu_features)
+        assert np.isfinite(probe.weights).all() and np.isfinite(probe.constants).all()
+        known = np.isfinite(hu)
+        assert (probe.predict(features, volume).labels == truth)[known].mean() > least
+        assert (probe.predict(whole, volume).labels == truth).mean() > least
+
+
+def test_the_conv_head_reads_blocks_where_the_masks_lie(scan, monkeypatch):
+    """Masks of a few slices only: blocks drawn elsewhere would hold no voxel and make the loss no number."""
+    monkeypatch.setattr("tapct_core.probe.conv.STEPS", 25)
+    monkeypatch.setattr("tapct_core.probe.conv.LEARNING_RATE", 0.1)
+    features, truth = scan
+    masks = np.where(truth == 1, 0, truth).astype(np.uint8)
+    part = LabelMap(masks[20:30, 8:40], VOXELS.cropped((20, 8, 0), (10, 32, 64)))
+    probe = LinearProbe.fit([(features, part)], head="conv", zero="background")
+    assert np.isfinite(probe.weights).all()
+    found = probe.predict(features, part)
+    assert dice_report(found, part)["mean_dice"] > 0.7
 
 
 def test_features_of_another_encoder_plan_or_length_are_refused(scan):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import map_coordinates, uniform_filter
 
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
-from tapct_core.probe.guided import GuidedScores
-from tapct_core.probe.upsample import GridScores, axis_weights, linear_rows, running_argmax, softmax
+from tapct_core.probe.guided import EPSILON, GuidedScores, running_sums
+from tapct_core.probe.upsample import AxisLerp, GridScores, axis_weights, linear_rows, running_argmax, softmax
 
 TOKENS = Geometry.from_spacing((4, 5, 6), (6.0, 8.0, 8.0), (3.0, -4.0, 10.0))
 VOXELS = Geometry(TOKENS.shape, TOKENS.affine).resized((23, 37, 48))
@@ -103,19 +103,21 @@ def guided_case(guide: np.ndarray) -> tuple[GridScores, GuidedScores]:
     return plain, GuidedScores.on([plain], features, VOXELS)
 
 
+def difference(field: GridScores, z: int) -> np.ndarray:
+    """What the guided filter filters: the second class less the first."""
+    plane = field.plane(z)
+    return plane[1] - plane[0]
+
+
 def test_the_guided_filter_over_flat_hu_only_smooths():
     plain, guided = guided_case(np.full(VOXELS.shape, 40))
-    mean = np.mean([plain.plane(z) for z in range(VOXELS.shape[0])])
-    found = np.stack([guided.plane(z) for z in range(VOXELS.shape[0])])
-    assert found.mean() == pytest.approx(mean, abs=0.05)
-    assert found.std() < np.std([plain.plane(z) for z in range(VOXELS.shape[0])])
+    before = np.stack([difference(plain, z) for z in range(VOXELS.shape[0])])
+    found = np.stack([guided.plane(z)[1] for z in range(VOXELS.shape[0])])
+    assert found.mean() == pytest.approx(before.mean(), abs=0.05)
+    assert found.std() < before.std()
 
 
-def test_the_guided_filter_block_by_block_equals_the_formula_at_once():
-    from scipy.ndimage import uniform_filter
-
-    from tapct_core.probe.guided import EPSILON
-
+def test_the_guided_filter_slice_by_slice_equals_the_formula_at_once():
     guide = np.random.default_rng(2).integers(-100, 200, VOXELS.shape)
     plain, guided = guided_case(guide)
     size = [2 * r + 1 for r in guided.radius]
@@ -124,9 +126,39 @@ def test_the_guided_filter_block_by_block_equals_the_formula_at_once():
         return uniform_filter(a, size, mode="nearest")
 
     image = np.clip((guide + 160) / 400, 0, 1)
-    scores = np.stack([plain.plane(z) for z in range(VOXELS.shape[0])])[:, 1].astype(float)
+    scores = np.stack([difference(plain, z) for z in range(VOXELS.shape[0])]).astype(float)
     slope = (box(image * scores) - box(image) * box(scores)) / (box(image**2) - box(image) ** 2 + EPSILON)
     expected = box(slope) * image + box(box(scores) - slope * box(image))
-    inner = slice(2 * guided.radius[0], -2 * guided.radius[0])
-    found = np.stack([guided.plane(z)[1] for z in range(VOXELS.shape[0])])
-    np.testing.assert_allclose(found[inner], expected[inner], atol=1e-3)
+    found = np.stack([guided.plane(z) for z in range(VOXELS.shape[0])])
+    assert (found[:, 0] == 0).all()
+    np.testing.assert_allclose(found[:, 1], expected, atol=1e-4)
+
+
+def test_the_guided_filter_gives_the_same_in_any_order():
+    guide = np.random.default_rng(2).integers(-100, 200, VOXELS.shape)
+    in_order = guided_case(guide)[1]
+    expected = [in_order.plane(z) for z in range(VOXELS.shape[0])]
+    any_order = guided_case(guide)[1]
+    for z in (11, 12, 3, 22, 0, 0, 1):
+        np.testing.assert_allclose(any_order.plane(z), expected[z], atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 17), st.integers(0, 5), st.integers(1, 4), st.integers(0, 1), st.integers(0, 2**31))
+def test_running_sums_are_sums_of_neighbours(width, more, other, axis, seed):
+    shape = (width + more, other) if axis == 0 else (other, width + more)
+    plane = np.random.default_rng(seed).normal(size=shape)
+    expected = np.lib.stride_tricks.sliding_window_view(plane, width, axis=axis).sum(axis=-1)
+    np.testing.assert_allclose(running_sums(plane, width, axis), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [TOKENS.shape, (2, 5, 9), (9, 3, 6)])
+def test_lerps_equal_the_products_with_the_rows(shape):
+    source = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    grid = Geometry(TOKENS.shape, TOKENS.affine).resized(shape)
+    rows = axis_weights(grid, Geometry(VOXELS.shape, VOXELS.affine).cropped((-9, -40, 5), (30, 60, 40)))
+    lerps = [AxisLerp.of(r) for r in rows]
+    expected = np.einsum("az,by,cx,zyx->abc", *rows, source)
+    found = [lerps[2].along(lerps[1].along(lerps[0].at(z, source), 0), 1) for z in range(len(rows[0]))]
+    np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)
+    assert AxisLerp.of(np.eye(5, dtype=np.float32)).identity and not lerps[1].identity
