@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -139,10 +139,17 @@ def gflop(row: LoadedRow, features: FeatureMap) -> float:
     return len(features.windows) * forward_flops(row.encoder.vit.config, window) / 1e9
 
 
-def announce_needs(rows: Sequence[LoadedRow], cases: Mapping[str, Case], run: RunFolder, store: FeatureStore) -> None:
-    """Says what the embeddings will take on disk and in memory, from a look at three scans.
+def announce_needs(
+    rows: Sequence[LoadedRow],
+    cases: Mapping[str, Case],
+    run: RunFolder,
+    store: FeatureStore,
+    head_bytes: Callable[[LoadedRow], float] = lambda row: 0.0,
+) -> None:
+    """Says what the run will take on disk and in memory, from a look at three scans.
 
-    Raises UserError where the disk has not the space; says nothing where everything is embedded already.
+    ``head_bytes``: what fitting a row's head takes, where that is much. Says nothing where everything is embedded
+    already. Raises UserError where the disk has not the space.
     """
     left = {row.name: [id for id in cases if run.record(run.part(row.name, "embed"), id) is None] for row in rows}
     if not any(left.values()):
@@ -154,7 +161,7 @@ def announce_needs(rows: Sequence[LoadedRow], cases: Mapping[str, Case], run: Ru
     for row in rows:
         needs = [_needs(row, volume) for volume in volumes]
         disk += len(left[row.name]) * sum(stored for stored, _ in needs) / len(needs)
-        memory = max(memory, *(peak for _, peak in needs))
+        memory = max(memory, head_bytes(row), *(peak for _, peak in needs))
     place = next(folder for folder in (store.folder, *store.folder.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     say(

@@ -14,10 +14,21 @@ Shape letters: N cases, K classes, R runs, B rows of weights, L distinct scores,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 METRICS = ("auroc", "ap", "balanced_accuracy")
+
+
+@dataclass(frozen=True, eq=False)
+class Ordered:
+    """Cases by fold and score: their ``order`` (N,), ``starts`` (L,) of each distinct score in it, and ``folds`` (F,),
+    the first of those scores in each fold."""
+
+    order: np.ndarray
+    starts: np.ndarray
+    folds: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +56,14 @@ class Predictions:
         if cases == 0 or self.truth.min() < 0 or self.truth.max() >= classes:
             raise ValueError(f"class numbers must lie from 0 to {classes - 1}")
 
+    @cached_property
+    def ordered(self) -> list[list[Ordered]]:
+        """Of every run and scored class the cases in ascending order; sorted once, since every draw needs it."""
+        return [
+            [_ordered(scores[:, label], folds) for label in self.scored_classes]
+            for scores, folds in zip(self.probabilities, self.folds, strict=True)
+        ]
+
     @property
     def scored_classes(self) -> tuple[int, ...]:
         """Classes that AUROC and AP are taken of: the second of two, else each against the rest."""
@@ -67,23 +86,19 @@ def auroc_ap(predictions: Predictions, weights: np.ndarray, labels: np.ndarray |
     """AUROC and AP of each run under case weights (B, N) -> (2, B, R); ``labels`` (B, N) in place of the truth."""
     labels = predictions.truth[None] if labels is None else labels
     out = np.empty((2, len(weights), len(predictions.probabilities)))
-    for run, (scores, folds) in enumerate(zip(predictions.probabilities, predictions.folds, strict=True)):
+    for run, of_run in enumerate(predictions.ordered):
         per_class = []
-        for label in predictions.scored_classes:
-            order = np.lexsort((scores[:, label], folds))
-            fold, score = folds[order], scores[order, label]
-            new_fold = np.append(True, fold[1:] != fold[:-1])
-            starts = np.flatnonzero(new_fold | np.append(True, score[1:] != score[:-1]))
-            mine = np.broadcast_to(labels == label, weights.shape)[:, order]
-            weight = weights[:, order]
-            positive = np.add.reduceat(weight * mine, starts, axis=1)
-            negative = np.add.reduceat(weight * ~mine, starts, axis=1)
-            per_class.append(auroc_ap_of_counts(positive, negative, np.flatnonzero(new_fold[starts])))
+        for label, one in zip(predictions.scored_classes, of_run, strict=True):
+            mine = labels[:, one.order] == label
+            weight = weights[:, one.order]
+            positive = np.add.reduceat(weight * mine, one.starts, axis=1)
+            negative = np.add.reduceat(weight * ~mine, one.starts, axis=1)
+            per_class.append(_auroc_ap_of_counts(positive, negative, one.folds))
         out[:, :, run] = np.mean(per_class, axis=0)
     return out
 
 
-def auroc_ap_of_counts(positive: np.ndarray, negative: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def _auroc_ap_of_counts(positive: np.ndarray, negative: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """AUROC and AP from the weight of positives and negatives at each distinct score (B, L), ascending in a fold.
 
     ``folds`` gives the first score of each fold. -> (2, B); NaN where no fold holds both classes.
@@ -112,6 +127,14 @@ def auroc_ap_of_counts(positive: np.ndarray, negative: np.ndarray, folds: np.nda
             np.divide(hits, found, out=nothing.copy(), where=found > 0),
         ]
     )
+
+
+def _ordered(scores: np.ndarray, folds: np.ndarray) -> Ordered:
+    order = np.lexsort((scores, folds))
+    fold, score = folds[order], scores[order]
+    new_fold = np.append(True, fold[1:] != fold[:-1])
+    starts = np.flatnonzero(new_fold | np.append(True, score[1:] != score[:-1]))
+    return Ordered(order, starts, np.flatnonzero(new_fold[starts]))
 
 
 def _balanced_accuracy(predictions: Predictions, weights: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tapct_core.embedding import effective_spec
 from tapct_core.encoders import Encoder, load_encoder, untrained_twin
@@ -48,32 +49,21 @@ class Row:
         if self.encoder == "none":
             if self.block is not None or self.window is not None or self.in_plane is not None:
                 raise UserError("the row 'none' has no encoder, so neither a block, a window nor an input size")
-            return LoadedRow("none", self, None, effective_spec(None, self.plan, self.spacing_mm))
+            spec, own = effective_spec(None, self.plan, self.spacing_mm), effective_spec(None, None, None)
+            return LoadedRow(", ".join(["none", *_plan_words(spec, own)]), replace(self, overlap=0.0), None, spec)
         encoder = _encoder(self.encoder, device)
-        depth = encoder.vit.config.depth
+        words = [encoder.name]
         if self.block is not None:
+            depth = encoder.vit.config.depth
             encoder = cut_after(encoder, self.block)
+            words.append(f"block {self.block % depth + 1} of {depth}")
         if self.window is not None:
             encoder = replace(encoder, spec=_with_window(encoder.spec, self.window))
-        spec = effective_spec(encoder, "release" if self.in_plane else self.plan, self.spacing_mm)
-        return LoadedRow(self._name(encoder, spec, depth), self, encoder, spec)
-
-    def _name(self, encoder: Encoder, spec: InputSpec, depth: int) -> str:
-        """The encoder's name and whatever of the row is not the encoder's own."""
-        words = [encoder.name]
-        if self.in_plane is not None:
-            words.append(f"{self.in_plane} px")
-        elif spec.plan != encoder.spec.plan or spec.spacing_mm != encoder.spec.spacing_mm:
-            words.append(
-                "release plan" if spec.plan == "release" else " x ".join(f"{s:g}" for s in spec.spacing_mm) + " mm"
-            )
-        if self.window is not None:
             words.append("window " + " x ".join(map(str, self.window)))
-        if self.block is not None:
-            words.append(f"block {self.block % depth + 1} of {depth}")
-        if self.overlap:
-            words.append(f"overlap {self.overlap:g}")
-        return ", ".join(words)
+        spec = effective_spec(encoder, "release" if self.in_plane else self.plan, self.spacing_mm)
+        words += _plan_words(spec, encoder.spec) if self.in_plane is None else [f"{self.in_plane} px"]
+        words += [f"overlap {self.overlap:g}"] if self.overlap else []
+        return LoadedRow(", ".join(words), self, encoder, spec)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,10 +143,19 @@ def cut_after(encoder: Encoder, block: int) -> Encoder:
     return replace(encoder, vit=vit, weights_hash=hash_weights(vit))
 
 
+@lru_cache(maxsize=8)
 def _encoder(word: str, device: str) -> Encoder:
+    """Loaded once a process: the lines of an ablation share one network's weights."""
     if not word.startswith(UNTRAINED_PREFIX):
         return load_encoder(word or None, device)
     return untrained_twin(load_encoder(word.removeprefix(UNTRAINED_PREFIX) or None, device))
+
+
+def _plan_words(spec: InputSpec, own: InputSpec) -> list[str]:
+    """How a plan differs from the encoder's own, in a word or none."""
+    if spec.plan == own.plan and (spec.plan == "release" or spec.spacing_mm == own.spacing_mm):
+        return []
+    return ["release plan"] if spec.plan == "release" else [" x ".join(f"{s:g}" for s in spec.spacing_mm) + " mm"]
 
 
 def _with_window(spec: InputSpec, window: tuple[int, int, int]) -> InputSpec:

@@ -33,14 +33,12 @@ from tapct_core.errors import UserError
 from tapct_core.store import DiskFullError
 
 from .. import distributed
-from ..log import duration
+from .progress import ProgressLine
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 POLL_SECONDS = 0.5
-SAY_SECONDS = 15.0
-"""How often progress is said where stderr is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,7 @@ def each(
     for id in todo:  # stale and broken records go before another rank could take them for new ones
         (run.path / part / f"{file_name(id)}.json").unlink(missing_ok=True)
     distributed.barrier()
-    line = _ProgressLine(what or part, len(todo))
+    line = ProgressLine(what or part, len(todo))
     for id in todo:
         record: dict[str, Any] = {"id": id, "key": keys[id]}
         try:
@@ -187,7 +185,7 @@ def each(
             log.debug("%s: %s failed", part, id, exc_info=True)
             record["broken"] = reason(error)
         run.write_json(f"{part}/{file_name(id)}.json", record)
-        line.step(id, record.get("broken"))
+        line.step(broken="broken" in record)
     line.close()
     outcome = _gather(run, part, keys)
     if items and not outcome.results:
@@ -205,7 +203,7 @@ def reason(error: Exception) -> str:
 def file_name(id: str) -> str:
     """A file's name for an id: itself where it is plain, else with a hash, so that no two ids share one."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", id).strip("-.")[:80]
-    return plain if plain == id else f"{plain or 'case'}-{hashlib.sha256(id.encode()).hexdigest()[:8]}"
+    return plain if plain and plain == id else f"{plain or 'case'}-{hashlib.sha256(id.encode()).hexdigest()[:8]}"
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -275,30 +273,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         out |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return out
-
-
-class _ProgressLine:
-    """How far the first rank's share is, and how long it will take; the other ranks have shares of equal size."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total = what, total
-        self.done = self.broken = 0
-        self.began = self.said = time.monotonic()
-        self.live = sys.stderr.isatty()
-
-    def step(self, id: str, broken: str | None) -> None:
-        self.done += 1
-        self.broken += broken is not None
-        now = time.monotonic()
-        if not distributed.is_main() or (now - self.said < SAY_SECONDS and not self.live and self.done < self.total):
-            return
-        self.said = now
-        left = duration((now - self.began) / self.done * (self.total - self.done))
-        shared = f" on each of {distributed.world_size()} ranks" if distributed.world_size() > 1 else ""
-        troubled = f", {self.broken} broken" if self.broken else ""
-        words = f"{self.what}: {self.done} of {self.total}{shared}{troubled}, {left} left"
-        print(f"\r\033[K{words}" if self.live else words, end="" if self.live else "\n", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self.live and self.done and distributed.is_main():
-            print(file=sys.stderr)

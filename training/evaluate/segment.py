@@ -26,7 +26,7 @@ from tapct_core.volume import LabelMap
 
 from .cases import Case, Dataset, Fold, Split
 from .features import Embedded, embed_cases
-from .linear_conv import fit_linear_conv
+from .linear_conv import fit_linear_conv, pool_bytes
 from .overlap import score_case
 from .rows import LoadedRow
 from .run import Outcome, RunFolder, each, file_name
@@ -107,6 +107,13 @@ def evaluate_row(run: RunFolder, store: FeatureStore, row: LoadedRow, task: Task
 def segmentation_file(run: RunFolder, row: str, case: str) -> Path:
     """Where a row's segmentation of a case lies."""
     return run.path / run.part(row, "segmentations") / f"{file_name(case)}.nii.gz"
+
+
+def head_bytes(row: LoadedRow, task: Task) -> float:
+    """Memory that fitting a head takes at most, in bytes: a pool of blocks, or the scans that stay."""
+    width = 64 if row.encoder is None else row.encoder.embed_dim
+    most = max(len(fold.train) for fold in task.split.folds)
+    return pool_bytes(most, width) if task.head == "conv" else KEPT_BYTES
 
 
 def found_classes(dataset: Dataset, embedded: Embedded) -> dict[int, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,13 +11,14 @@ from tapct_core.cli.options import count
 from tapct_core.errors import UserError
 
 from .cases import Dataset, official_or_seeded
+from .conclude import conclude
 from .datasets import READERS, read_dataset
 from .features import announce_needs
 from .options import add_plan_options, add_run_options, begun, rows_from_args
 from .run import RunFolder, say, say_broken
-from .segment import HEADS, RowScores, Task, empty_cases, evaluate_row
+from .segment import HEADS, RowScores, Task, empty_cases, evaluate_row, head_bytes
 from .statistics import Interval, interval
-from .tables import Curves, Results, Table, cell, markdown, write_tables
+from .tables import Curves, Results, Table, cell
 
 FIGURES = {"dice": "Dice", "surface_mm": "surface distance, mm", "hausdorff95_mm": "95 % Hausdorff, mm"}
 
@@ -66,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
     with begun(args) as (folder, store):
         rows = rows_from_args(args)
         prepare(folder, "segmentation", task)
-        announce_needs(rows, dataset.by_id(), folder, store)
+        announce_needs(rows, dataset.by_id(), folder, store, lambda row: head_bytes(row, task))
         scored = []
         for row in rows:
             scored.append(evaluate_row(folder, store, row, task))
             say_broken(scored[-1].broken, len(dataset.cases), row.name)
-        finish(folder, "segmentation", task, scored)
+        conclude(folder, tabulate("segmentation", task, scored))
     return 0
 
 
@@ -94,22 +95,14 @@ def prepare(folder: RunFolder, name: str, task: Task) -> None:
     }
     folder.claim(name, settings | ({"steps": task.steps} if task.head == "conv" else {}))
     folder.write_json("split.json", task.split.as_json())
+    # Where the files lie, for the report's pictures; the only paths in the folder.
+    folder.write_json(
+        "cases.json",
+        {c.id: {"ct": c.ct.absolute(), "labels": c.labels and c.labels.absolute()} for c in task.dataset.cases},
+    )
     for words in task.dataset.left_out:
         say(f"{task.dataset.name}: {words}")
     say(f"{task.dataset.name}: {task.split.words}")
-
-
-def finish(
-    folder: RunFolder, name: str, task: Task, scored: Sequence[RowScores], more: Sequence[Table] = (),
-    curves: Sequence[Curves] = (),
-) -> None:  # fmt: skip
-    """Writes OUT/table.json and prints the summary."""
-    results = tabulate(name, task, scored, more, curves)
-    write_tables(folder, results)
-    say("")
-    print(markdown(results.tables[0]))
-    for words in (*results.words, f"the page: python -m training.evaluate report {folder.path} --out PAGE"):
-        say(words)
 
 
 def tabulate(
@@ -154,7 +147,8 @@ HOW_SCORED = (
 
 def matrix(one: RowScores, ids: Sequence[str], classes: Sequence[int], figure: str) -> np.ndarray:
     """A figure (cases, classes) float64, NaN where it is not defined."""
-    cells = [[one.scores.results[id]["classes"][str(value)][figure] for value in classes] for id in ids]
+    found = [one.scores.results[id]["classes"] for id in ids]
+    cells = [[scores.get(str(value), {}).get(figure) for value in classes] for scores in found]
     return np.array(cells, dtype=float)
 
 
@@ -255,8 +249,11 @@ def _mean(values: np.ndarray, patients: np.ndarray, digits: int) -> dict:
 
 def _gap(first: np.ndarray, second: np.ndarray, patients: np.ndarray) -> Interval:
     """Mean Dice of ``first`` less that of ``second``, the same patients drawn for both."""
-    figure: Callable[[np.ndarray], float] = lambda both: mean_over_classes(both[0]) - mean_over_classes(both[1])  # noqa: E731
-    return interval(np.stack([first, second], axis=1), patients, lambda rows: figure(np.moveaxis(rows, 1, 0)))
+
+    def figure(pairs: np.ndarray) -> float:
+        return mean_over_classes(pairs[:, 0]) - mean_over_classes(pairs[:, 1])
+
+    return interval(np.stack([first, second], axis=1), patients, figure)
 
 
 def _losses(scored: Sequence[RowScores]) -> Curves:

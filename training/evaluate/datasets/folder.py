@@ -39,7 +39,7 @@ def read(root: Path, labelled: bool = True) -> Dataset:
         folder = listing.parent
         cases.append(
             Case(
-                id=row.get("case") or _stem(ct),
+                id=row.get("case") or case_name(ct),
                 ct=folder / ct,
                 labels=folder / labels if labels else None,
                 split=split,
@@ -85,7 +85,8 @@ def _classes(path: Path) -> dict[int, str]:
     return {value: name for value, name in sorted(named.items()) if value != 0}
 
 
-def _stem(ct: str) -> str:
+def case_name(ct: str) -> str:
+    """A scan's file or folder name without its suffixes."""
     name = Path(ct).name
     for suffix in (".gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd"):
         name = name.removesuffix(suffix)
