@@ -22,6 +22,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
         part = Path(folder) / path.name
         yield part
+        usual_permissions(part)
         os.replace(part, path)
 
 
@@ -38,6 +39,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     try:
         part.chmod(0o777 & ~_umask())
         yield part
+        for file in part.rglob("*"):
+            usual_permissions(file)
         old = None
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=".old-", dir=path.parent)) / path.name
@@ -47,6 +50,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(old.parent, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def usual_permissions(path: Path) -> None:
+    """What any new file gets, for a file that a library made for its owner alone, as safetensors does."""
+    if path.is_file() and path.stat().st_mode & 0o077 == 0:
+        path.chmod(0o666 & ~_umask())
 
 
 def _umask() -> int:

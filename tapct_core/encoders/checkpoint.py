@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..atomic import usual_permissions
 from ..errors import UserError
 from ..preprocessing import InputSpec
 from ..vit import VisionTransformer3D, ViTConfig
@@ -117,6 +118,7 @@ def _write_folder(folder: Path, tensors: dict[str, Tensor], config: Mapping[str,
         staged.mkdir()
         # safetensors sorts by dtype and name, so the bytes depend on the weights alone.
         save_file(tensors, staged / WEIGHTS_FILE, metadata={"format": "pt"})
+        usual_permissions(staged / WEIGHTS_FILE)
         (staged / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         if folder.is_dir():  # weights_sha256 tells a reader that comes between these two moves
             for name in (WEIGHTS_FILE, CONFIG_FILE):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tapct_core.atomic import atomic_folder, atomic_path
@@ -40,3 +42,20 @@ def test_a_folder_replaces_the_old_one_whole(tmp_path):
     assert [path.name for path in target.iterdir()] == ["two"]
     assert list(tmp_path.iterdir()) == [target]
     assert target.stat().st_mode & 0o777 == tmp_path.joinpath("store", "two").parent.stat().st_mode & 0o777
+
+
+def test_what_a_library_wrote_for_its_owner_alone_is_readable_afterwards(tmp_path):
+    """safetensors makes files that nobody else can read; an encoder or a probe is there to be shared."""
+    old = os.umask(0o022)
+    try:
+        with atomic_path(tmp_path / "file") as part:
+            part.write_text("x")
+            part.chmod(0o600)
+        with atomic_folder(tmp_path / "folder") as part:
+            (part / "inner").mkdir()
+            (part / "inner" / "file").write_text("x")
+            (part / "inner" / "file").chmod(0o600)
+    finally:
+        os.umask(old)
+    for file in (tmp_path / "file", tmp_path / "folder" / "inner" / "file"):
+        assert file.stat().st_mode & 0o777 == 0o644
