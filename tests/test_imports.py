@@ -31,8 +31,9 @@ store embedding_state embedding archive
 matching
 probe
 lesions
+pictures thumbnails
 export
-pictures demo
+demo
 cli
 """
 ORDER = ROWS.split()

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import UserError
@@ -20,6 +21,7 @@ def add_parser(commands) -> None:
         description="Matches, grows and measures the lesions of STUDY.json and writes the proposals back into it.",
         epilog=(
             "example:\n  tapct track patient.json --out table.csv\n"
+            "  tapct track patient.json --report patient.html\n"
             "  tapct track patient.json --seg masks --sr reports    (DICOM series only)\n\n"
             "What a person has decided in the study is never changed. It is saved after each time point: run it\n"
             "again to continue. How to write a study by hand: docs/follow_up.md. For research only."
@@ -27,6 +29,7 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("study", type=Path, metavar="STUDY.json")
     parser.add_argument("--out", type=Path, metavar="CSV", help="write the follow-up table to this file")
+    parser.add_argument("--report", type=Path, metavar="HTML", help="write a report with pictures, one file")
     parser.add_argument("--sr", type=Path, metavar="DIR", help="write a DICOM SR (TID 1500) for each time point")
     parser.add_argument("--seg", type=Path, metavar="DIR", help="write a DICOM SEG for each time point")
     parser.add_argument("--json", action="store_true", help="machine-readable, to stdout")
@@ -37,11 +40,11 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tracks, then writes and prints what was asked for."""
     from ..lesions.assessment import assess
-    from ..lesions.study_file import load_study, save_study
+    from ..lesions.study_file import read_study, save_study
 
-    study = load_study(args.study)
+    study, known = read_study(args.study)
     _check(args, study)
-    save_study(study, args.study)  # the tracking UIDs of lesions that were written by hand
+    save_study(study, args.study, known)  # the tracking UIDs of lesions that were written by hand
     scans = _Scans(args)
     for timepoint in study.timepoints:
         print(f"tapct track: {timepoint.name}", file=sys.stderr)
@@ -94,10 +97,28 @@ class _Scans:
             self.patients[name] = key
 
 
+class _Volumes(Mapping):
+    """The scans by time point's name, read when they are asked for."""
+
+    def __init__(self, study, scans: _Scans) -> None:
+        self._timepoints, self._scans = {timepoint.name: timepoint for timepoint in study.timepoints}, scans
+
+    def __getitem__(self, name: str):
+        return self._scans.volume(self._timepoints[name])
+
+    def __iter__(self):
+        return iter(self._timepoints)
+
+    def __len__(self) -> int:
+        return len(self._timepoints)
+
+
 def _check(args: argparse.Namespace, study) -> None:
     from ..io import kind_of
     from ..lesions.study_file import scan_path
 
+    if args.report and args.report.is_dir():
+        raise UserError(f"{args.report} is a folder; name the report's file, for example {args.report / 'report.html'}")
     if args.series:
         raise UserError("a study names each scan's series itself; write series_uid at its time point")
     for timepoint in study.timepoints:
@@ -147,32 +168,37 @@ def _track_one(args: argparse.Namespace, study, name: str, scans: _Scans):
 
 def _saved(args: argparse.Namespace, name: str, timepoint, volume, features, found: dict, absorbed: list[str]):
     """Puts proposals and masks into the study as it is on disk by now (a person may have decided meanwhile)."""
-    from ..lesions.study_file import load_study, save_study
+    from ..lesions.study_file import load_study, update_study
 
     masks = _masks(load_study(args.study), name, volume, features, found)
-    study = load_study(args.study)
-    known = {lesion.uid for lesion in study.lesions}
-    for uid, finding in found.items():
-        if uid in known:
-            study.propose(uid, name, finding)
-    for lesion in [one for one in study.lesions if one.uid in absorbed]:
-        if not lesion.findings[name].decided and len(lesion.findings) == 1:
-            study.lesions.remove(lesion)
-    for lesion in study.lesions:
-        finding = lesion.findings.get(name)
-        if finding is None or finding.measurement is not None or finding.mask is not None:
-            continue
-        if lesion.uid in masks and masks[lesion.uid][0] == finding.point_lps_mm:
-            study.set_mask(lesion.uid, name, masks[lesion.uid][1], volume)
-    here = study.timepoints[study.order(name)]
+
+    def put(study) -> None:
+        known = {lesion.uid for lesion in study.lesions}
+        for uid, finding in found.items():
+            if uid in known:
+                study.propose(uid, name, finding)
+        for lesion in [one for one in study.lesions if one.uid in absorbed]:
+            if not lesion.findings[name].decided and len(lesion.findings) == 1:
+                study.lesions.remove(lesion)
+        for lesion in study.lesions:
+            finding = lesion.findings.get(name)
+            if finding is None or finding.measurement is not None or finding.mask is not None:
+                continue
+            if lesion.uid in masks and masks[lesion.uid][0] == finding.point_lps_mm:
+                study.set_mask(lesion.uid, name, masks[lesion.uid][1], volume)
+        _fill_in(study, study.timepoints[study.order(name)], volume)
+
+    return update_study(args.study, put)
+
+
+def _fill_in(study, timepoint, volume) -> None:
+    """What the DICOM header knows and the study does not say."""
     series = volume.source.dicom
     if series is not None:
         when = series.date
-        here.date = here.date or (f"{when[:4]}-{when[4:6]}-{when[6:]}" if when else "")
-        here.series_uid = here.series_uid or series.series_instance_uid
+        timepoint.date = timepoint.date or (f"{when[:4]}-{when[4:6]}-{when[6:]}" if when else "")
+        timepoint.series_uid = timepoint.series_uid or series.series_instance_uid
         study.patient_key = study.patient_key or series.patient_key
-    save_study(study, args.study)
-    return study
 
 
 def _masks(study, name: str, volume, features, found: dict) -> dict:
@@ -199,6 +225,10 @@ def _export(args: argparse.Namespace, study, scans: _Scans) -> None:
         from ..export import write_csv
 
         write_csv(study, args.out)
+    if args.report:
+        from ..export import write_report
+
+        write_report(study, _Volumes(study, scans), args.report)
     if not (args.sr or args.seg):
         return
     from ..export import write_seg, write_sr
@@ -222,8 +252,7 @@ def _json(study, responses) -> dict:
         "notice": "for research use only; not a diagnosis",
         "findings": [{key: value if value != "" else None for key, value in row.items()} for row in rows(study)],
         "responses": [
-            {"timepoint": one.timepoint, "provisional": one.provisional, "objections": list(one.objections)}
-            | asdict(one.response)
+            {key: value for key, value in asdict(one).items() if key != "response"} | asdict(one.response)
             for one in responses
         ],
     }

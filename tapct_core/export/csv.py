@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..atomic import atomic_path
 from ..lesions import Lesion, Study, Timepoint
-from ..lesions.assessment import diameter_mm
+from ..lesions.assessment import changes
 
 COLUMNS = (
     "patient", "lesion_uid", "timepoint", "series_uid", "x_mm", "y_mm", "z_mm", "long_axis_mm", "short_axis_mm",
@@ -42,7 +42,7 @@ def _row(study: Study, lesion: Lesion, timepoint: Timepoint) -> dict[str, str]:
     finding = lesion.findings[timepoint.name]
     measured = finding.measurement
     x, y, z = finding.point_lps_mm or (None, None, None)
-    from_baseline, from_nadir = _changes(study, lesion, timepoint.name)
+    from_baseline, from_nadir = changes(study, lesion, timepoint.name)
     values = (
         study.patient_key, lesion.uid, timepoint.name, timepoint.series_uid, _number(x), _number(y), _number(z),
         _number(measured and measured.long_axis_mm), _number(measured and measured.short_axis_mm),
@@ -53,16 +53,6 @@ def _row(study: Study, lesion: Lesion, timepoint: Timepoint) -> dict[str, str]:
         _number(finding.presence, 4), finding.decided_at,
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
-
-
-def _changes(study: Study, lesion: Lesion, timepoint: str) -> tuple[float | None, float | None]:
-    """Per cent of the lesion's diameter against its first and its smallest earlier one."""
-    names = [t.name for t in study.timepoints][: study.order(timepoint)]
-    earlier = [d for d in (diameter_mm(lesion, name) for name in names) if d is not None]
-    now = diameter_mm(lesion, timepoint)
-    if now is None or not earlier:
-        return None, None
-    return tuple(100 * (now - of) / of if of else None for of in (earlier[0], min(earlier)))
 
 
 def _number(value: float | None, digits: int = 3) -> str:

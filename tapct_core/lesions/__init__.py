@@ -119,14 +119,28 @@ class Lesion:
     findings: dict[str, Finding] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What only a person can say of a whole time point: who said it, when (ISO 8601, UTC), and why if they wrote it."""
+
+    by: str
+    at: str
+    note: str = ""
+
+
 @dataclass
 class Timepoint:
-    """A scan: where it lies (as the study's file says it), which series, and when (YYYY-MM-DD or "")."""
+    """A scan: where it lies (as the study's file says it), which series, and when (YYYY-MM-DD or "").
+
+    ``non_target_progress`` is a person's word that the non-target lesions have unequivocally progressed here
+    (RECIST 1.1, 4.3.4: an overall level of substantial worsening). No program says it.
+    """
 
     name: str
     path: str
     date: str = ""
     series_uid: str = ""
+    non_target_progress: Judgement | None = None
 
 
 @dataclass
@@ -207,6 +221,19 @@ class Study:
             raise UserError("a lesion is split from, or merged into, another lesion")
         self.lesion(other)
         return self._decide(uid, timepoint, self.finding(uid, timepoint), by, state=state, related=(other,))
+
+    def judge_non_targets(self, timepoint: str, progressed: bool, by: str, note: str = "") -> Judgement | None:
+        """A person says that the non-targets have unequivocally progressed at a follow-up, or takes that back.
+
+        Raises UserError at the baseline, and where the study has no non-target lesion.
+        """
+        order = self.order(timepoint)
+        if progressed and order == 0:
+            raise UserError("nothing can have progressed at the baseline; choose a follow-up")
+        if progressed and not any(lesion.role == "non-target" for lesion in self.lesions):
+            raise UserError("the study has no non-target lesion; give a lesion that role first")
+        self.timepoints[order].non_target_progress = Judgement(*_decision(by), note.strip()) if progressed else None
+        return self.timepoints[order].non_target_progress
 
     def set_mask(self, uid: str, timepoint: str, mask: Mask, volume: CTVolume, by: str = "") -> Finding:
         """Give a finding its mask and measure it; ``by`` empty for a grown one, a person's hand is never replaced."""

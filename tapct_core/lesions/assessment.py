@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import ABSENT, Finding, Lesion, Study
+from . import ABSENT, Finding, Judgement, Lesion, Study
 from .recist import Response, Target, check_targets, respond
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """One follow-up. ``provisional`` while a finding it rests on is a proposal; ``objections`` to the targets."""
+    """One follow-up. ``provisional`` while a finding it rests on is a proposal; ``objections`` to the targets.
+
+    ``new_lesions`` are the names of those seen first after the baseline, up to here; ``non_target_progress`` is what a
+    person has said of the non-targets here or before.
+    """
 
     timepoint: str
     response: Response
     provisional: bool
     objections: tuple[str, ...] = ()
+    new_lesions: tuple[str, ...] = ()
+    non_target_progress: Judgement | None = None
 
 
 def assess(study: Study, slice_mm: float = 0.0) -> list[Assessment]:
@@ -23,7 +29,8 @@ def assess(study: Study, slice_mm: float = 0.0) -> list[Assessment]:
 
     ``slice_mm`` is the baseline's slice spacing; above 5 mm, targets must be larger.
     A target that has split counts with all its parts, one that has merged into another measured one counts
-    there (RECIST 1.1, appendix II).
+    there (RECIST 1.1, appendix II). A new lesion and unequivocal progression of non-targets are progression at
+    their own time point and ever after: a patient who has progressed does not come back to an earlier category.
     """
     if len(study.timepoints) < 2:
         return []
@@ -38,19 +45,22 @@ def assess(study: Study, slice_mm: float = 0.0) -> list[Assessment]:
     for i, name in enumerate(names[1:], start=1):
         newcomers = [(lesion, _new_at(lesion, names[1 : i + 1])) for lesion in study.lesions]
         newcomers = [(lesion, found) for lesion, found in newcomers if found is not None]
+        new = tuple(lesion.name for lesion, _ in newcomers)
+        judged = next((t.non_target_progress for t in study.timepoints[1 : i + 1] if t.non_target_progress), None)
         response = respond(
             baseline,
             sums,
             [_target(study, lesion, name) for lesion in targets],
-            new_lesion=bool(newcomers),
+            new_lesions=new,
             non_targets_gone=all(_absent(o.findings.get(name)) for o in others) if others else None,
+            non_target_progress=judged is not None,
         )
         if response.sum_mm is not None:
             sums.append(response.sum_mm)
         rests_on = [lesion.findings.get(name) for lesion in targets + others] + [found for _, found in newcomers]
         rests_on += [lesion.findings.get(names[0]) for lesion in targets]
         provisional = any(finding is not None and not finding.decided for finding in rests_on)
-        out.append(Assessment(name, response, provisional, objections))
+        out.append(Assessment(name, response, provisional, objections, new, judged))
     return out
 
 
@@ -63,6 +73,23 @@ def diameter_mm(lesion: Lesion, timepoint: str) -> float | None:
     if measured is None:
         return None
     return measured.short_axis_mm if lesion.node else measured.long_axis_mm
+
+
+def sum_mm(study: Study, timepoint: str) -> float | None:
+    """Sum of the targets' diameters at a time point, mm; None where one of them was not measured."""
+    targets = [_target(study, lesion, timepoint) for lesion in study.lesions if lesion.role == "target"]
+    known = [target.diameter_mm for target in targets if target.diameter_mm is not None]
+    return sum(known) if len(known) == len(targets) else None
+
+
+def changes(study: Study, lesion: Lesion, timepoint: str) -> tuple[float | None, float | None]:
+    """Per cent of the lesion's own diameter against its first and its smallest earlier one; None where not known."""
+    names = [t.name for t in study.timepoints][: study.order(timepoint)]
+    earlier = [d for d in (diameter_mm(lesion, name) for name in names) if d is not None]
+    now = diameter_mm(lesion, timepoint)
+    if now is None or not earlier:
+        return None, None
+    return tuple(100 * (now - of) / of if of else None for of in (earlier[0], min(earlier)))
 
 
 def _target(study: Study, lesion: Lesion, timepoint: str) -> Target:

@@ -128,7 +128,7 @@ def respond(
     earlier_sums_mm: Sequence[float],
     now: Sequence[Target],
     *,
-    new_lesion: bool = False,
+    new_lesions: Sequence[str] = (),
     non_targets_gone: bool | None = None,
     non_target_progress: bool = False,
 ) -> Response:
@@ -136,24 +136,25 @@ def respond(
 
     ``earlier_sums_mm``    sums of the follow-ups before this one that could be summed; the nadir is the smallest of
                            them and of the baseline's.
-    ``new_lesion``         a new lesion that a person or the study counts as such.
+    ``new_lesions``        names of the lesions seen first after the baseline, which the rule then says.
     ``non_targets_gone``   None where there are no non-target lesions.
     ``non_target_progress`` unequivocal progression of non-targets; only a person can say so.
     """
     if not baseline:
-        return _without_targets(new_lesion, non_targets_gone, non_target_progress)
+        return _without_targets(new_lesions, non_targets_gone, non_target_progress)
     known = [t.diameter_mm for t in now if t.diameter_mm is not None]
     complete = len(known) == len(now)
     least = sum(known)
     base = sum(t.diameter_mm for t in baseline) if all(t.diameter_mm is not None for t in baseline) else None
     nadir = None if base is None else min([base, *earlier_sums_mm])
     numbers = (least if complete else None, *(_change(least if complete else None, of) for of in (base, nadir)))
-    if new_lesion or non_target_progress:
-        return Response("PD", "a new lesion" if new_lesion else "unequivocal progression of non-targets", *numbers)
+    grounds = _grounds(new_lesions, non_target_progress)
     if nadir is not None and _progressed(least, nadir):
         more = "" if complete else ", though not all targets were measured"
         growth = f"+{_change(least, nadir):.0f} % and " if nadir > 0 else ""
-        return Response("PD", f"sum {growth}+{least - nadir:.1f} mm over the nadir of {nadir:.1f} mm{more}", *numbers)
+        grounds.insert(0, f"sum {growth}+{least - nadir:.1f} mm over the nadir of {nadir:.1f} mm{more}")
+    if grounds:
+        return Response("PD", "; ".join(grounds), *numbers)
     if base is None or not complete:
         return Response("NE", "not all targets were measured" + (" at baseline" if base is None else ""), *numbers)
     if all(t.diameter_mm < NORMAL_NODE_MM if t.node else t.diameter_mm == 0 for t in now):
@@ -186,15 +187,26 @@ def check_targets(targets: Sequence[tuple[str, str, bool, Measurement | None]], 
     return objections
 
 
-def _without_targets(new_lesion: bool, gone: bool | None, progress: bool) -> Response:
+def _without_targets(new_lesions: Sequence[str], gone: bool | None, progress: bool) -> Response:
     none = (None, None, None)
-    if new_lesion or progress:
-        return Response("PD", "a new lesion" if new_lesion else "unequivocal progression of non-targets", *none)
+    grounds = _grounds(new_lesions, progress)
+    if grounds:
+        return Response("PD", "; ".join(grounds), *none)
     if gone is None:
         return Response("NE", "no target and no non-target lesion was named at baseline", *none)
     if gone:
         return Response("CR", "all non-targets gone, there were no targets", *none)
     return Response("Non-CR/Non-PD", "non-targets remain, there were no targets", *none)
+
+
+def _grounds(new_lesions: Sequence[str], non_target_progress: bool) -> list[str]:
+    """What is progression whatever the sum says, in words."""
+    grounds = []
+    if new_lesions:
+        grounds.append(f"{'a new lesion' if len(new_lesions) == 1 else 'new lesions'}: {', '.join(new_lesions)}")
+    if non_target_progress:
+        grounds.append("unequivocal progression of non-targets")
+    return grounds
 
 
 def _progressed(total: float, nadir: float) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import re
 import zlib
@@ -22,10 +23,12 @@ import numpy as np
 
 from ..atomic import atomic_path
 from ..errors import UserError
-from . import ROLES, STATES, Candidate, Finding, Lesion, Mask, Study, Timepoint, new_uid
+from . import ROLES, STATES, Candidate, Finding, Judgement, Lesion, Mask, Study, Timepoint, new_uid
 from .recist import Measurement
+from .study_lock import study_lock
 
-SCHEMA, VERSION = "napari-tapct study", 1
+SCHEMA, VERSION = "napari-tapct study", 2
+"""Version 2 added what a person says of the non-targets of a time point; files of version 1 are read as they are."""
 NOTICE = "for research use only; not a diagnosis"
 LARGEST_MASK = 2**28
 """Voxels of a mask's box; more in a file is damage."""
@@ -36,33 +39,56 @@ _NUMBERS = re.compile(r"\[\n\s+(-?[\d.eE+-]+(?:,\n\s+-?[\d.eE+-]+)*)\n\s+\]")
 
 def load_study(path: str | Path) -> Study:
     """Read a study. Raises UserError that names the place in the file, for a newer version too."""
+    return read_study(path)[0]
+
+
+def read_study(path: str | Path) -> tuple[Study, str]:
+    """A study, and the stamp of the file it came from, which :func:`save_study` asks for. Raises UserError as above."""
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        written = path.read_bytes()
+        data = json.loads(written.decode("utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give a study's JSON file") from None
     except (UnicodeDecodeError, json.JSONDecodeError, IsADirectoryError, RecursionError) as error:
         where = f" (line {error.lineno}: {error.msg})" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(f"{path.name} is not a study's JSON file{where}; see docs/follow_up.md") from None
     try:
-        return _study(data)
+        return _study(data), _stamp(written)
     except UserError as error:
         raise UserError(f"{path.name}: {error}") from None
 
 
-def save_study(study: Study, path: str | Path) -> None:
-    """Write a study, whole or not at all; a file that already says the same is left alone, so saving often is cheap."""
-    path, text = Path(path), study_json(study)
-    if path.is_file() and path.read_bytes() == text.encode():
-        return
-    with atomic_path(path) as part:
-        part.write_bytes(text.encode())
+def save_study(study: Study, path: str | Path, known: str | None = None) -> str:
+    """Write a study, whole or not at all, and return the file's stamp; a file that says the same already is left alone.
+
+    ``known`` is the stamp from when the study was read or saved last: where another program has changed or removed
+    the file since, UserError is raised and the file stays. Without it what lies there is replaced.
+    """
+    path = Path(path)
+    with study_lock(path):
+        if known is not None and known != (_stamp(path.read_bytes()) if path.is_file() else ""):
+            raise UserError(
+                f"{path.name} was changed by another program since it was opened; save under another name, "
+                "or open it again"
+            )
+        return _write(study, path)
+
+
+def update_study(path: str | Path, change: Callable[[Study], None]) -> Study:
+    """Read a study, change it and write it back, with nobody else writing in between; returns it."""
+    path = Path(path)
+    with study_lock(path):
+        study = load_study(path)
+        change(study)
+        _write(study, path)
+    return study
 
 
 def study_json(study: Study) -> str:
     """The file's text: one key a line, triples on one line."""
     data = {"schema": SCHEMA, "version": VERSION, "notice": NOTICE, "patient_key": study.patient_key}
-    data["timepoints"] = [_short(asdict(timepoint)) for timepoint in study.timepoints]
+    data["timepoints"] = [_timepoint_json(timepoint) for timepoint in study.timepoints]
     data["lesions"] = [_lesion_json(lesion) for lesion in study.lesions]
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
@@ -71,6 +97,25 @@ def study_json(study: Study) -> str:
 def scan_path(study_path: str | Path, timepoint: Timepoint) -> Path:
     """Where a time point's scan lies: relative paths count from the study's folder."""
     return Path(study_path).parent / timepoint.path
+
+
+def _write(study: Study, path: Path) -> str:
+    text = study_json(study).encode()
+    if not path.is_file() or path.read_bytes() != text:
+        with atomic_path(path) as part:
+            part.write_bytes(text)
+    return _stamp(text)
+
+
+def _stamp(written: bytes) -> str:
+    return hashlib.sha256(written).hexdigest()
+
+
+def _timepoint_json(timepoint: Timepoint) -> dict[str, Any]:
+    facts = asdict(timepoint)
+    if timepoint.non_target_progress is not None:
+        facts["non_target_progress"] = _short(facts["non_target_progress"])
+    return _short(facts)
 
 
 def _lesion_json(lesion: Lesion) -> dict[str, Any]:
@@ -106,14 +151,14 @@ def _rounded(value: Any) -> Any:
 
 
 def _study(data: Any) -> Study:
-    _object(data, "the file", ("schema", "version", "notice", "patient_key", "timepoints", "lesions"))
-    version = data.get("version", VERSION)
-    if data.get("schema", SCHEMA) != SCHEMA or type(version) is not int or version < 1:
-        raise UserError(f"this is no {SCHEMA!r} file with a version from 1; see docs/follow_up.md")
-    if version > VERSION:
+    version = data.get("version", VERSION) if isinstance(data, dict) else VERSION
+    if type(version) is int and version > VERSION:  # before its keys, which are unknown for that very reason
         raise UserError(
             f"this study was written by a newer version ({version}, known is {VERSION}); update napari-tapct"
         )
+    _object(data, "the file", ("schema", "version", "notice", "patient_key", "timepoints", "lesions"))
+    if data.get("schema", SCHEMA) != SCHEMA or type(version) is not int or version < 1:
+        raise UserError(f"this is no {SCHEMA!r} file with a version from 1; see docs/follow_up.md")
     timepoints = [_timepoint(one, f"timepoints[{i}]") for i, one in enumerate(_list(data, "timepoints"))]
     names = [timepoint.name for timepoint in timepoints]
     if not timepoints or len(set(names)) < len(names):
@@ -128,7 +173,7 @@ def _study(data: Any) -> Study:
 
 
 def _timepoint(data: Any, where: str) -> Timepoint:
-    _object(data, where, ("name", "path", "date", "series_uid"))
+    _object(data, where, ("name", "path", "date", "series_uid", "non_target_progress"))
     facts = {key: _text(data, key, where) for key in ("name", "path", "date", "series_uid")}
     if not facts["path"]:
         raise UserError(f"{where} has no path; name its CT file or DICOM folder")
@@ -140,7 +185,19 @@ def _timepoint(data: Any, where: str) -> Timepoint:
             raise UserError(f"{where}.date is {facts['date']!r}; write it as YYYY-MM-DD") from None
         if len(facts["date"]) != 10:
             raise UserError(f"{where}.date is {facts['date']!r}; write it as YYYY-MM-DD")
-    return Timepoint(**facts)
+    return Timepoint(**facts, non_target_progress=_judgement(data, f"{where}.non_target_progress"))
+
+
+def _judgement(data: dict, where: str) -> Judgement | None:
+    """What a person said; ``{"by": "AB"}`` is enough."""
+    said = data.get("non_target_progress")
+    if said is None:
+        return None
+    _object(said, where, ("by", "at", "note"))
+    facts = {key: _text(said, key, where) for key in ("by", "at", "note")}
+    if not facts["by"].strip():
+        raise UserError(f'{where} does not say who judged; write "by": initials or a role')
+    return Judgement(**facts)
 
 
 def _lesion(data: Any, where: str, timepoints: list[str]) -> Lesion:

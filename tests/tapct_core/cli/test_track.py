@@ -69,7 +69,8 @@ def track(capsys, *argv) -> tuple[int, str, str]:
 
 def test_lesions_are_proposed_measured_and_left_to_a_person(chest, study, capsys):
     _, places = chest
-    code, out, err = track(capsys, study, "--json", "--out", study.parent / "table.csv")
+    report = study.parent / "report.html"
+    code, out, err = track(capsys, study, "--json", "--out", study.parent / "table.csv", "--report", report)
     assert code == 0, err
     found = load_study(study)
     for lesion in found.lesions:
@@ -80,7 +81,10 @@ def test_lesions_are_proposed_measured_and_left_to_a_person(chest, study, capsys
         assert finding.cycle_error_mm < 3
         assert len(finding.candidates) >= 1
         assert found.finding(lesion.uid, "a").decided_by == "study file"
+    page = report.read_text(encoding="utf-8")
+    assert page.count("<image ") == 4 and "provisional: rests on proposals" in page and "p1" in page
     result = json.loads(out)
+    assert result["responses"][0]["new_lesions"] == [] and result["responses"][0]["non_target_progress"] is None
     assert result["patient_key"] == "p1"
     assert result["responses"][0]["provisional"] is True
     assert result["responses"][0]["category"] in ("SD", "PD")
@@ -138,7 +142,7 @@ def test_marks_of_the_follow_up_are_linked_or_called_new(chest, study, capsys):
     taken = found["first"].findings["b"]
     assert (taken.state, taken.verdict) == ("proposed", "marked")
     assert np.array(taken.point_lps_mm) == pytest.approx(places["first"] + MOVED + 2.0)
-    assert "PD, a new lesion (provisional" in out
+    assert "; a new lesion: mark third (provisional" in out
     before = study.read_bytes()
     assert track(capsys, study)[0] == 0
     assert study.read_bytes() == before
@@ -149,6 +153,7 @@ def test_marks_of_the_follow_up_are_linked_or_called_new(chest, study, capsys):
     [
         (lambda d: None, ["--sr", "out"], "a is nifti, not DICOM"),
         (lambda d: None, ["--seg", "out"], "a is nifti, not DICOM"),
+        (lambda d: None, ["--report", "."], "is a folder; name the report's file"),
         (lambda d: None, ["--series", "1.2"], "series_uid"),
         (lambda d: d["timepoints"][1].update(path="none.nii.gz"), [], "does not exist"),
         (lambda d: d.update(lesions=[]), [], "no lesion with a place"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import time
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ import pytest
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.lesions import STATES, Candidate, Finding, Mask, Study, Timepoint
-from tapct_core.lesions.assessment import assess, diameter_mm
-from tapct_core.lesions.study_file import load_study, save_study, study_json
+from tapct_core.lesions.assessment import assess, changes, diameter_mm
+from tapct_core.lesions.study_file import VERSION, load_study, read_study, save_study, study_json, update_study
+from tapct_core.lesions.study_lock import study_lock
 from tapct_core.volume import CTVolume
 
 GRID = Geometry.from_spacing((10, 40, 40), (2.0, 1.0, 1.0), origin_mm=(-20.0, 5.0, 0.0))
@@ -148,7 +151,8 @@ def write(tmp_path, change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda d: d.update(version=2), "newer version"),
+        (lambda d: d.update(version=VERSION + 1), "newer version"),
+        (lambda d: d.update(version=VERSION + 1, unheard_of=[]), "newer version"),
         (lambda d: d.update(version="1"), "version from 1"),
         (lambda d: d.update(schema="else"), "is no"),
         (lambda d: d.update(lesion=[]), "'lesion'"),
@@ -157,6 +161,9 @@ def write(tmp_path, change):
         (lambda d: d["timepoints"][1].update(date="2024-01-01"), "order of their dates"),
         (lambda d: d["timepoints"][1].update(date="1.2.2025"), "YYYY-MM-DD"),
         (lambda d: d["timepoints"][1].pop("path"), "no path"),
+        (lambda d: d["timepoints"][1].update(non_target_progress=True), "in braces"),
+        (lambda d: d["timepoints"][1].update(non_target_progress={"at": "2025-01-01"}), "who judged"),
+        (lambda d: d["timepoints"][1].update(non_target_progress={"by": "AB", "because": ""}), "'because'"),
         (lambda d: d["lesions"].append(d["lesions"][0]), "same uid"),
         (lambda d: d["lesions"][0].update(uid="x"), "no DICOM UID"),
         (lambda d: d["lesions"][0].update(role="main"), "target or non-target"),
@@ -172,6 +179,66 @@ def test_a_wrong_file_is_one_line_that_names_the_place(tmp_path, change, words):
     with pytest.raises(UserError, match=words) as caught:
         load_study(write(tmp_path, change))
     assert "\n" not in str(caught.value)
+
+
+def test_a_study_of_an_older_version_opens_and_is_saved_as_a_new_one(tmp_path):
+    file = write(tmp_path, lambda d: None)
+    assert json.loads(file.read_text())["version"] == 1
+    study = load_study(file)
+    save_study(study, file)
+    assert json.loads(file.read_text())["version"] == VERSION
+    assert study_json(load_study(file)) == study_json(study)
+
+
+def test_another_programs_changes_are_not_overwritten(study, tmp_path):
+    file = tmp_path / "s.json"
+    known = save_study(study, file)
+    mine, theirs = read_study(file), read_study(file)
+    assert mine[1] == theirs[1] == known
+    theirs[0].lesions[0].name = "theirs"
+    save_study(theirs[0], file, theirs[1])
+    mine[0].lesions[0].name = "mine"
+    with pytest.raises(UserError, match="changed by another program.*another name"):
+        save_study(mine[0], file, mine[1])
+    assert load_study(file).lesions[0].name == "theirs"
+    again, known = read_study(file)
+    again.lesions[0].name = "mine after all"
+    known = save_study(again, file, known)
+    assert save_study(again, file, known) == known
+    file.unlink()
+    with pytest.raises(UserError, match="changed by another program"):
+        save_study(again, file, known)
+    assert save_study(again, file, "")  # nothing was there, nothing is
+
+
+def add_lesions(file, who, count):
+    for number in range(count):
+        update_study(file, lambda study, n=number: study.add_lesion(f"{who} {n}", "baseline", (0, 0, 0), who))
+        time.sleep(0.003)
+
+
+def test_two_programs_that_add_at_once_lose_nothing(study, tmp_path):
+    file = tmp_path / "s.json"
+    save_study(study, file)
+    other = multiprocessing.get_context("spawn").Process(target=add_lesions, args=(file, "other", 40))
+    other.start()
+    while other.is_alive() and "other 0" not in file.read_text():
+        time.sleep(0.005)
+    add_lesions(file, "own", 40)
+    other.join(60)
+    assert other.exitcode == 0
+    names = [lesion.name for lesion in load_study(file).lesions]
+    assert names.index("own 0") < names.index("other 39")  # they did write at the same time
+    assert sorted(names) == sorted(["liver 1", *(f"{who} {n}" for who in ("own", "other") for n in range(40))])
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_lock_that_is_never_let_go_ends_in_one_line(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("tapct_core.lesions.study_lock.PATIENCE_S", 0.1)
+    with study_lock(tmp_path / "s.json"), pytest.raises(UserError, match="another program is writing"):
+        save_study(study, tmp_path / "s.json")
+    assert not (tmp_path / "s.json").exists()
+    save_study(study, tmp_path / "s.json")
 
 
 def test_no_file_and_no_json(tmp_path):
@@ -193,6 +260,67 @@ def test_a_study_adds_up_to_a_response(study):
     assert not first.provisional
     study.add_lesion("new one", "week 8", (0, 0, 0), "AB")
     assert [one.response.category for one in assess(study)] == ["PD", "PD"]
+
+
+def test_progress_of_non_targets_is_a_persons_word_that_lasts(study, tmp_path):
+    lesion = study.lesions[0]
+    for name in ("baseline", "week 8", "week 16"):
+        measured(study, lesion, name, 20)
+    assert study.judge_non_targets("week 8", False, "AB") is None
+    with pytest.raises(UserError, match="no non-target"):
+        study.judge_non_targets("week 8", True, "AB")
+    effusion = study.add_lesion("effusion", "baseline", (0, 0, 0), "AB", role="non-target")
+    for name in ("week 8", "week 16"):
+        study.move(effusion.uid, name, (0, 0, 0), "AB")
+    with pytest.raises(UserError, match="baseline"):
+        study.judge_non_targets("baseline", True, "AB")
+    with pytest.raises(UserError, match="who decides"):
+        study.judge_non_targets("week 8", True, " ")
+    assert [one.response.category for one in assess(study)] == ["SD", "SD"]
+
+    study.judge_non_targets("week 16", True, "AB")
+    assert [one.response.category for one in assess(study)] == ["SD", "PD"]
+    said = study.judge_non_targets("week 8", True, "AB", " pleural effusion, now both sides ")
+    save_study(study, tmp_path / "s.json")
+    study = load_study(tmp_path / "s.json")
+    assert study.timepoints[1].non_target_progress == said
+    assert (said.by, said.note) == ("AB", "pleural effusion, now both sides") and said.at.endswith("+00:00")
+    first, second = assess(study)
+    assert first.response.category == second.response.category == "PD"
+    assert first.response.rule == second.response.rule == "unequivocal progression of non-targets"
+    assert first.non_target_progress == second.non_target_progress == said  # the earliest word counts on
+    assert first.response.change_from_baseline == pytest.approx(0)
+
+    study.judge_non_targets("week 8", False, "AB")
+    study.judge_non_targets("week 16", False, "AB")
+    assert [one.response.category for one in assess(study)] == ["SD", "SD"]
+    assert "non_target_progress" not in study_json(study)
+
+
+def test_all_grounds_of_progression_are_named(study):
+    measured(study, study.lesions[0], "baseline", 20)
+    measured(study, study.lesions[0], "week 8", 34)
+    study.add_lesion("effusion", "baseline", (0, 0, 0), "AB", role="non-target")
+    study.add_lesion("new one", "week 8", (0, 0, 0), "AB")
+    study.judge_non_targets("week 8", True, "AB")
+    one = assess(study)[0]
+    sum_, new, non_targets = one.response.rule.split("; ")
+    assert sum_.startswith("sum +") and new == "a new lesion: new one" and "non-targets" in non_targets
+    assert one.new_lesions == ("new one",)
+
+
+def test_changes_are_those_of_the_lesions_own_diameter(study):
+    lesion = study.lesions[0]
+    for name, length in (("baseline", 20), ("week 8", 10), ("week 16", 15)):
+        measured(study, lesion, name, length)
+    long = {name: diameter_mm(lesion, name) for name in lesion.findings}
+    assert changes(study, lesion, "baseline") == (None, None)
+    assert changes(study, lesion, "week 16") == pytest.approx(
+        (100 * (long["week 16"] / long["baseline"] - 1), 100 * (long["week 16"] / long["week 8"] - 1))
+    )
+    study.not_present(lesion.uid, "week 8", "AB")
+    assert changes(study, lesion, "week 8") == (-100, -100)
+    assert changes(study, lesion, "week 16")[1] is None  # from nothing there are no per cent
 
 
 def test_proposals_make_a_response_provisional(study):

@@ -123,7 +123,7 @@ def test_response_of_nodes_new_lesions_and_non_targets():
     nodes = targets(18.0, node=True)
     assert respond(nodes, [], targets(9.9, node=True)).category == "CR"
     assert respond(nodes, [], targets(10.0, node=True)).category == "PR"
-    assert respond(targets(30.0), [], targets(0.0), new_lesion=True).category == "PD"
+    assert respond(targets(30.0), [], targets(0.0), new_lesions=["liver 3"]).category == "PD"
     assert respond(targets(30.0), [], targets(0.0), non_targets_gone=False).category == "PR"
     assert respond(targets(30.0), [], targets(30.0), non_target_progress=True).category == "PD"
     assert respond([], [], [], non_targets_gone=False).category == "Non-CR/Non-PD"

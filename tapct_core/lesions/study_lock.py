@@ -1,0 +1,56 @@
+"""One program at a time writes a study's file. Advisory: it holds among programs that ask for it, as all of ours do."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+PATIENCE_S = 10.0
+"""Writing takes milliseconds; who waits longer waits for a program that hangs."""
+
+
+@contextmanager
+def study_lock(path: str | Path) -> Iterator[None]:
+    """Holds the right to write ``path`` while the block runs; nothing stays behind, not after a kill either.
+
+    Raises UserError when another program holds it for PATIENCE_S. A file system that knows no locks gives none.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + PATIENCE_S
+    while (handle := _taken(path)) is None:
+        if time.monotonic() > end:
+            raise UserError(f"another program is writing in the folder of {path.name}; save again when it has finished")
+        time.sleep(0.005)
+    try:
+        yield
+    finally:
+        os.close(handle)  # which lets go
+
+
+def _taken(path: Path) -> int | None:
+    """An open handle that holds the lock; None while somebody else does."""
+    if fcntl is None:
+        try:  # Windows removes such a file with its last handle, so a kill lets go as well
+            return os.open(path.with_name(f".{path.name}.lock"), os.O_CREAT | os.O_EXCL | os.O_TEMPORARY)
+        except (FileExistsError, PermissionError):
+            return None
+    handle = os.open(path.parent, os.O_RDONLY)  # the folder: the file itself is replaced at every save
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:  # a file system without locks
+        return handle
+    return handle
