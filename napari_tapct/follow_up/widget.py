@@ -1,0 +1,503 @@
+"""The Follow-up widget: mark lesions, be taken to them in the next scan, decide, measure, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDockWidget,
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QShortcut,
+    QSlider,
+    QStyle,
+    QVBoxLayout,
+    QWidget,
+)
+
+from tapct_core.errors import UserError
+
+from ..clicks import clicker
+from ..jobs import JobBar
+from ..living import bind_key, living
+from ..session import session_of
+from . import decisions
+from .book import book_of
+from .candidates import CandidatePanel, chosen_at_first
+from .finder import Found, to_verify
+from .hints import Hints
+from .linked import LinkedView
+from .masks import MaskEditor
+from .overview import Overview
+from .points import LesionPoints
+from .search import Search
+from .study_bar import StudyBar
+from .words import explain, title_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.viewer import Viewer
+
+    from .sight import Sight
+
+WIDTH, OVERVIEW = 380, 220
+"""Pixels: width of the panel, height of the table."""
+
+
+class FollowUpWidget(QWidget):
+    """Docked widget. It opens the follow-up's view beside the canvas and the table of lesions below it."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self.session = session_of(napari_viewer)
+        self.book = book_of(napari_viewer)
+        self.bar = JobBar()
+        self.linked = LinkedView(self.session, self.book)
+        self.points = LesionPoints(self.session, self.book, self.linked)
+        self.hints = Hints(self.linked)
+        self.search = Search(self.session, self.book, self.bar, self)
+        self.overview = Overview(self.book)
+        self._said = ""
+        self._docks: list[Any] = []
+        self._opened = False
+        self._keys: list[tuple[str, QPushButton]] = []
+        self._lay_out()
+        self._connect()
+        self.refresh()
+
+    # The form.
+
+    def _lay_out(self) -> None:
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(4, 4, 4, 4)
+        self.study_bar = StudyBar(self.book, self.bar)
+        self.masks = MaskEditor(self.session, self.book, self.linked)
+        for part in (
+            self.study_bar,
+            self._find_box(),
+            self._lesion_box(),
+            self._decide_box(),
+            self._titled("Mask and measurement", self.masks),
+        ):
+            column.addWidget(part)
+        column.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidget(inner)
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        scroll.setFrameShape(QScrollArea.NoFrame)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        bar = self.style().pixelMetric(QStyle.PM_ScrollBarExtent)
+        self.setMinimumWidth(max(WIDTH, inner.minimumSizeHint().width() + bar + 4))
+
+    def _find_box(self) -> QGroupBox:
+        box = QGroupBox("Find")
+        grid = QGridLayout(box)
+        hint = "While this is on, a click on a scan marks a lesion there, or selects the one that is there already"
+        self.mark_button = self._button("Mark lesions", "L", hint, None)
+        self.mark_button.setCheckable(True)
+        self.mark_button.toggled.connect(self.refresh)
+        hint = "Looks for every lesion at every open time point and measures it, in the background"
+        self.all_button = self._button("Find all", "K", hint, self.search.run_all)
+        self.view_button = self._button("View", "T", "Shows or hides the follow-up beside the canvas", self._on_view)
+        self.state = _wrapped()
+        grid.addWidget(self.mark_button, 0, 0)
+        grid.addWidget(self.all_button, 0, 1)
+        grid.addWidget(self.view_button, 0, 2)
+        grid.addWidget(self.bar, 1, 0, 1, 3)
+        grid.addWidget(self.state, 2, 0, 1, 3)
+        return box
+
+    def _lesion_box(self) -> QGroupBox:
+        self.lesion_box = QGroupBox("Lesion")
+        column = QVBoxLayout(self.lesion_box)
+        self.title = _wrapped()
+        self.candidates = CandidatePanel()
+        self.words = _wrapped()
+        self.heat = QCheckBox("Heat map")
+        self.heat.setToolTip("How alike every place of the follow-up is to the lesion's")
+        self.heat.setChecked(True)
+        self.heat.toggled.connect(self._on_heat)
+        self.threshold = QSlider(Qt.Horizontal)
+        self.threshold.setRange(800, 999)
+        self.threshold.setValue(round(10 * self.hints.threshold))
+        self.threshold.setToolTip("How much of the scan the heat map leaves clear")
+        self.threshold.valueChanged.connect(self._on_heat)
+        row = QHBoxLayout()
+        self.previous_button = self._button("◂", "Comma", "The candidate before", lambda: self.candidates.step(-1))
+        self.next_button = self._button("▸", "Period", "The next candidate", lambda: self.candidates.step(1))
+        for button in (self.previous_button, self.next_button):
+            button.setFixedWidth(46)
+        row.addWidget(self.heat)
+        row.addWidget(self.threshold, 1)
+        row.addWidget(self.previous_button)
+        row.addWidget(self.next_button)
+        for part in (self.title, self.candidates, self.words):
+            column.addWidget(part)
+        column.addLayout(row)
+        return self.lesion_box
+
+    def _decide_box(self) -> QGroupBox:
+        box = QGroupBox("Decide")
+        grid = QGridLayout(box)
+        buttons = (
+            ("accept_button", "Accept", "A", "The proposal is right, or the candidate that is chosen", self.accept),
+            ("place_button", "Move here", "D", "The lesion lies at the mouse; or drag its point", self.place_at_mouse),
+            ("gone_button", "Not present", "X", "The lesion is not there", self.not_present),
+            ("new_button", "New lesion", "O", "A lesion at the mouse that was not there before", self.new_at_mouse),
+            ("undo_button", "Undo", "Q", "Takes the last change back", self.undo),
+            ("redo_button", "Redo", "R", "Makes it again", self.redo),
+        )
+        for place, (name, text, key, hint, slot) in enumerate(buttons):
+            setattr(self, name, self._button(text, key, hint, slot))
+            grid.addWidget(getattr(self, name), place // 3, place % 3)
+        self.queue = _wrapped()
+        hint = "Goes to the next finding that nobody has decided on"
+        self.verify_button = self._button("Next to verify", "J", hint, self.go_on)
+        grid.addWidget(self.queue, 2, 0, 1, 2)
+        grid.addWidget(self.verify_button, 2, 2)
+        return box
+
+    def _titled(self, title: str, part: QWidget) -> QGroupBox:
+        box = QGroupBox(title)
+        QVBoxLayout(box).addWidget(part)
+        return box
+
+    def _button(self, text: str, key: str, hint: str, slot: Callable | None) -> QPushButton:
+        shown = {"Comma": ",", "Period": "."}.get(key, f"⇧{key}")
+        button = QPushButton(f"{text}  {shown}")
+        button.setToolTip(f"{hint}. Key: {shown}")
+        if slot is not None:
+            button.clicked.connect(lambda _checked: self._try(slot))
+        pressed = {"Comma": ",", "Period": "."}.get(key, f"Shift-{key}")
+        bind_key(self.session.viewer, pressed, button)
+        self._keys.append((pressed, button))
+        return button
+
+    def _connect(self) -> None:
+        book = self.book
+        for signal in (book.changed, book.selection_changed, book.timepoint_changed, self.session.scans_changed):
+            signal.connect(living(self.refresh))
+        book.selection_changed.connect(living(self._on_selected))
+        self.search.shown.connect(self._on_shown)
+        self.search.said.connect(self._on_said)
+        self.search.ready.connect(self._on_ready)
+        self.search.finished.connect(self._on_finished)
+        self.candidates.chosen.connect(self.choose)
+        self.overview.jump_requested.connect(self.go_to)
+        self._on_first = clicker(living(self._on_first_clicked))
+        self._on_second = clicker(living(self._on_second_clicked))
+        self.session.viewer.mouse_drag_callbacks.append(self._on_first)
+        self.linked.viewer_model.mouse_drag_callbacks.append(self._on_second)
+        for part in (self, self.overview):  # canvases have the keys already
+            for key, button in self._keys:
+                shortcut = QShortcut(QKeySequence(key.replace("-", "+")), part)
+                shortcut.setContext(Qt.WidgetWithChildrenShortcut)
+                shortcut.activated.connect(button.click)
+
+    def _open_docks(self) -> None:
+        """The second view beside the canvas and the table below it, once this widget is in its own dock."""
+        if self._opened or self.session.viewer is None:
+            return
+        self._opened = True
+        window = self.session.viewer.window
+        self.linked.show()
+        self._docks.append(window.add_dock_widget(self.overview, name="Lesions", area="bottom"))
+        QTimer.singleShot(0, self._share_room)
+        self.search.look()
+
+    def _share_room(self) -> None:
+        """Both canvases of one size, the table no higher than it must be."""
+        if not self._docks or self.linked.qt_viewer is None:
+            return
+        dock, second = self._docks[0], dock_of(self.linked.qt_viewer)
+        window = dock.parentWidget()
+        window.resizeDocks([dock], [OVERVIEW], Qt.Vertical)
+        both = window.centralWidget().width() + second.width()
+        window.resizeDocks([second, dock_of(self)], [both // 2, self.minimumWidth()], Qt.Horizontal)
+
+    # What is shown.
+
+    def refresh(self, *_: object) -> None:
+        """Says what is known of the selected lesion and what can be done."""
+        book, lesion = self.book, self.book.lesion
+        finding, found = book.finding(), self.search.found
+        here = lesion is not None and book.timepoint is not None
+        scan = book.scan_of(book.timepoint)
+        self.lesion_box.setTitle(f"Lesion {lesion.name}" if lesion else "Lesion")
+        if not here:
+            self.title.setText("No lesion is selected." if book.timepoint else "Open two scans of a patient.")
+        else:
+            self.title.setText(f"At <b>{book.timepoint}</b>: {title_of(finding)}")
+        self._show_candidates()
+        self.words.setText(explain(finding, found) if here and (finding or found) else "")
+        self.words.setVisible(bool(self.words.text()))
+        told = self._said or self._advice()
+        self.state.setText(told)
+        self.state.setVisible(bool(told))
+        gone = finding is not None and finding.state == "disappeared" and self.candidates.candidate is None
+        self.accept_button.setText(f"{'Accept: gone' if gone else 'Accept'}  ⇧A")
+        open_ = finding is not None and not finding.decided and (finding.present or gone)
+        self.accept_button.setEnabled(here and (open_ or self._other_candidate()))
+        self.place_button.setEnabled(here and scan is not None)
+        self.gone_button.setEnabled(here and (finding is None or finding.state != "not present"))
+        self.new_button.setEnabled(bool(self.session.scans))
+        self.mark_button.setEnabled(bool(self.session.scans))
+        self.all_button.setEnabled(bool(book.study.lesions) and len(book.study.timepoints) > 1)
+        self._refresh_undo()
+        queue = to_verify(book.study)
+        self.queue.setText(f"{len(queue)} still to verify." if queue else "Nothing is left to verify.")
+        self.verify_button.setEnabled(bool(queue))
+
+    def _refresh_undo(self) -> None:
+        for button, words, what in (
+            (self.undo_button, self.book.undo_words, "Takes back"),
+            (self.redo_button, self.book.redo_words, "Makes again"),
+        ):
+            button.setEnabled(words is not None)
+            button.setToolTip(f"{what}: {words}" if words else f"{what} the last change")
+
+    def _advice(self) -> str:
+        """What to do next, while there is nothing else to say."""
+        if self.mark_button.isChecked():
+            return "Click a lesion in either view. Clicking one that is marked selects it."
+        return "" if self.book.study.lesions else "Press “Mark lesions” and click a lesion in the earlier scan."
+
+    def _other_candidate(self) -> bool:
+        finding, candidate = self.book.finding(), self.candidates.candidate
+        return candidate is not None and (finding is None or finding.point_lps_mm != candidate.point_lps_mm)
+
+    def _show_candidates(self) -> None:
+        book, found = self.book, self.search.found
+        lesion, finding = book.lesion, book.finding()
+        source = found.source if found is not None else self._source()
+        known = lesion.findings.get(source) if lesion is not None and source else None
+        scans = book.scan_of(source), book.scan_of(book.timepoint)
+        volumes = [scan.volume if scan is not None else None for scan in scans]
+        self.candidates.setVisible(lesion is not None)
+        index = self._index(finding)
+        low, high = scans[1].layer.contrast_limits if scans[1] is not None else (-160.0, 240.0)
+        self.candidates.show_lesion(
+            (source or "", volumes[0], known),
+            (book.timepoint or "", volumes[1], finding),
+            index,
+            (high - low, (high + low) / 2),
+        )
+        self.hints.show_candidates(scans[1], finding.candidates[:3] if finding is not None else (), index)
+        several = finding is not None and len(finding.candidates) > 1
+        self.previous_button.setEnabled(several)
+        self.next_button.setEnabled(several)
+
+    _choice: tuple[Any, int] | None = None
+    """What a person chose: for which finding (its place in the study and its candidates), and which candidate."""
+
+    def _index(self, finding: Any) -> int | None:
+        if self._choice is not None and finding is not None and self._choice[0] == self._choice_key(finding):
+            return self._choice[1]
+        return chosen_at_first(finding)
+
+    def _choice_key(self, finding: Any) -> tuple:
+        return self.book.selected, self.book.timepoint, finding.candidates, finding.point_lps_mm
+
+    def _source(self) -> str | None:
+        """The scan in which the selected lesion is known."""
+        from tapct_core.lesions.tracking import source_timepoint
+
+        lesion, timepoint = self.book.lesion, self.book.timepoint
+        if lesion is None or timepoint is None:
+            return None
+        return source_timepoint(self.book.study, lesion, timepoint)
+
+    # What the searches say.
+
+    def _on_said(self, words: str) -> None:
+        self._said = words
+        self.refresh()
+
+    def _on_ready(self, motion: np.ndarray) -> None:
+        self.linked.set_transform(motion, "by the patient's motion")
+
+    def _on_finished(self, notes: list[str]) -> None:
+        left = len(to_verify(self.book.study))
+        said = f"All is looked for; {left} to verify." if left else "All is looked for."
+        self._said = " ".join([said, *(f"{note[:1].upper()}{note[1:]}." for note in notes)])
+        self.refresh()
+
+    def _on_shown(self, found: Found | None) -> None:
+        scan = self.book.scan_of(self.book.timepoint)
+        self.hints.show_heat(scan, found)
+        if found is not None:
+            self._said = ""
+            self._show_place()
+        self.refresh()
+
+    def _on_selected(self) -> None:
+        """Shows the lesion where it is known; its place in the follow-up comes with the search."""
+        self._choice = None
+        lesion = self.book.lesion
+        if lesion is None:
+            return
+        known = [t.name for t in self.book.study.timepoints if t.name in lesion.findings]
+        name = self._source() or next(iter(known), None)
+        scan = self.book.scan_of(name)
+        if scan is None or not lesion.findings[name].present:
+            return
+        if name != self.book.timepoint or self.session.active is None:
+            self.session.show(scan)
+            self.linked.first.look(lesion.findings[name].point_lps_mm)
+        self._show_place()
+
+    def _show_place(self) -> None:
+        """The follow-up's view at the chosen candidate, or at the finding's own place."""
+        finding, found = self.book.finding(), self.search.found
+        index = self._index(finding)
+        place = finding.point_lps_mm if finding is not None else None
+        if finding is not None and index is not None:
+            place = finding.candidates[index].point_lps_mm
+        if place is None and found is not None:
+            place = found.match.best.point_lps_mm if found.match.in_view else None
+        if place is None:
+            return
+        if found is not None and self.session.active is self.book.scan_of(found.source):
+            self.linked.set_transform(found.transform(place), f"round {self.book.lesion.name}")
+        elif found is None:
+            self.linked.jump_to(place)
+
+    # What a person does.
+
+    def _try(self, slot: Callable) -> None:
+        """Does something; what cannot be done is said in one line."""
+        try:
+            slot()
+        except UserError as error:
+            show_error(str(error))
+
+    def choose(self, index: int) -> None:
+        """Chooses a candidate and shows it; nothing is decided by that."""
+        self._choice = self._choice_key(self.book.finding()), index
+        self._show_place()
+        self.refresh()
+
+    def accept(self) -> None:
+        """The proposal is right, or the candidate that is chosen."""
+        decisions.accept(self.book, self.candidates.candidate)
+
+    def not_present(self) -> None:
+        """The lesion is not there."""
+        decisions.not_present(self.book)
+
+    def place_at_mouse(self) -> None:
+        """The lesion lies where the mouse points in the follow-up's view, else in its middle."""
+        decisions.place(self.book, self._point_in_second())
+
+    def new_at_mouse(self) -> None:
+        """A new lesion where the mouse points in the follow-up's view; without a follow-up, in the first view."""
+        if self.book.timepoint is None or self.book.scan_of(self.book.timepoint) is None:
+            scan = self.session.active
+            decisions.mark(self.book, self.book.timepoint_of(scan), tuple(self.linked.first.focus))
+        else:
+            decisions.mark(self.book, self.book.timepoint, self._point_in_second())
+
+    def undo(self) -> None:
+        """Takes the last change back; while somebody paints, the last stroke."""
+        if self.masks.undo():
+            return
+        words = self.book.undo()
+        self._on_said(f"Taken back: {words}." if words else "")
+
+    def redo(self) -> None:
+        """Makes it again."""
+        words = self.book.redo()
+        self._on_said(f"Made again: {words}." if words else "")
+
+    def go_on(self) -> None:
+        """The next finding that nobody has decided on."""
+        following = decisions.next_to_verify(self.book)
+        if following is not None:
+            self.go_to(*following)
+
+    def go_to(self, uid: str, timepoint: str) -> None:
+        """Shows a lesion at a time point."""
+        self.book.set_timepoint(timepoint)
+        if self.book.selected == uid:
+            self._on_selected()
+        self.book.select(uid)
+
+    def _point_in_second(self) -> tuple[float, float, float]:
+        """LPS mm under the mouse in the follow-up's view, if it was there last, else in the view's middle."""
+        sight = self.linked.second
+        if sight is None:
+            raise UserError("the follow-up's scan is not open")
+        place = sight.lps_mm(self.linked.viewer_model.cursor.position)
+        if not sight.geometry.contains(place) or sight.off_slice(np.array(self.linked.viewer_model.cursor.position)):
+            place = sight.focus
+        return tuple(float(c) for c in place)
+
+    def _on_heat(self, *_: object) -> None:
+        self.hints.set_heat(self.heat.isChecked(), self.threshold.value() / 10)
+
+    def _on_view(self) -> None:
+        if self.linked.shown:
+            self.linked.hide()
+        else:
+            self.linked.show()
+
+    def _on_first_clicked(self, drawn: tuple[float, ...]) -> None:
+        self._clicked(self.session.viewer, self.linked.first, self.book.timepoint_of(self.session.active), drawn)
+
+    def _on_second_clicked(self, drawn: tuple[float, ...]) -> None:
+        self._clicked(self.linked.viewer_model, self.linked.second, self.book.timepoint, drawn)
+
+    def _clicked(self, viewer: ViewerModel, sight: Sight | None, timepoint: str | None, drawn: tuple) -> None:
+        """Marks a lesion where a scan was clicked while that is on; a lesion's own mark selects it instead."""
+        busy = str(getattr(viewer.layers.selection.active, "mode", "pan_zoom")) != "pan_zoom"
+        if not self.mark_button.isChecked() or None in (sight, timepoint) or busy or len(drawn) != 3:
+            return
+        if self.points.uid_at(viewer, drawn) is not None:
+            return
+        place = sight.lps_mm(drawn)
+        if sight.geometry.contains(place):
+            self._try(lambda: decisions.mark(self.book, timepoint, tuple(place.tolist())))
+        else:
+            self._on_said("That is outside the scan.")
+
+    def showEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's own name
+        """In its dock, it brings the others."""
+        super().showEvent(event)
+        QTimer.singleShot(0, self._open_docks)
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's own name
+        """Closed for good, its docks go with it."""
+        super().changeEvent(event)
+        if event.type() == QEvent.ParentChange and self._opened and self.parentWidget() is None:
+            self.linked.close()
+            viewer = self.session.viewer
+            for dock in self._docks if viewer is not None else []:
+                viewer.window.remove_dock_widget(dock)
+            self._docks = []
+
+
+def dock_of(widget: QWidget) -> QDockWidget:
+    """The dock that a widget is in."""
+    while not isinstance(widget, QDockWidget):
+        widget = widget.parentWidget()
+    return widget
+
+
+def _wrapped() -> QLabel:
+    label = QLabel()
+    label.setWordWrap(True)
+    return label
