@@ -28,6 +28,9 @@ EPILOG = """example:
   python -m training.evaluate report runs/amos22 runs/lits17 --out page
   python -m training.evaluate report runs/amos22 --out page --cases amos_0286"""
 
+MOST_ROWS = 8
+"""Rows beside each other in the picture; an ablation has many more."""
+
 
 def add_parser(tasks) -> None:
     """Adds the task."""
@@ -103,7 +106,8 @@ def _cases(folder: RunFolder) -> dict[str, dict[str, str]]:
 def _slices(folder: RunFolder, results: Results, cases: Sequence[str] | None, most: int) -> tuple[bytes, str] | None:
     """Figure 4's picture and its caption, or None where the scans are not there any more."""
     files = _cases(folder)
-    scores = {name: folder.outcome(folder.part(name, "scores")).results for name in folder.rows()}
+    names = [row[0] for row in results.tables[0].rows]  # what the table shows, not a row that was broken off
+    scores = {name: folder.outcome(folder.part(name, "scores")).results for name in names}
     means = {name: {id: _mean_dice(r) for id, r in found.items()} for name, found in scores.items()}
     common = [id for id in files if all(id in found for found in scores.values())]
     first = next(iter(means.values()), {})
@@ -113,7 +117,7 @@ def _slices(folder: RunFolder, results: Results, cases: Sequence[str] | None, mo
     for id in chosen:
         try:
             volume, truth = load_ct(files[id]["ct"]), load_labels(files[id]["labels"])
-            found = {name: load_labels(segmentation_file(folder, name, id)) for name in scores}
+            found = {name: load_labels(segmentation_file(folder, name, id)) for name in list(scores)[:MOST_ROWS]}
         except UserError as error:
             say(f"{id} is not shown: {error}")
             continue
@@ -121,13 +125,14 @@ def _slices(folder: RunFolder, results: Results, cases: Sequence[str] | None, mo
         pictures.append(SlicePicture(id, volume, truth, found, under))
     if not pictures:
         return None
-    names = {int(value): name for value, name in folder.settings()["settings"]["classes"].items()}
-    names = names or {value: name for p in pictures for value, name in p.truth.names.items()}
-    for value in {int(v) for p in pictures for v in np.unique(p.truth.labels)} - {0, *names}:
-        names[value] = f"label {value}"
+    classes = {int(value): name for value, name in folder.settings()["settings"]["classes"].items()}
+    classes = classes or {value: name for p in pictures for value, name in p.truth.names.items()}
+    for value in {int(v) for p in pictures for v in np.unique(p.truth.labels)} - {0, *classes}:
+        classes[value] = f"label {value}"
     how = "chosen by name" if cases else f"worst to best by the mean Dice of {next(iter(scores))}"
-    caption = f"Cases {how}; of each the slice that shows most classes: the scan, the truth, then every row."
-    return slices_page(pictures, names), caption
+    shown = "every row" if len(scores) <= MOST_ROWS else f"the first {MOST_ROWS} of {len(scores)} rows"
+    caption = f"Cases {how}; of each the slice that shows most classes: the scan, the truth, then {shown}."
+    return slices_page(pictures, classes), caption
 
 
 def _mean_dice(result: dict) -> float:

@@ -77,14 +77,14 @@ def test_a_separable_task_reaches_one_and_a_coin_is_called_luck(scans, encoders,
 
 
 def test_what_luck_reaches_is_found_by_training_again(scans, encoders, store, tmp_path):
-    words = ["--label", "density", "--runs", 2, "--folds", 2, "--heads", "cls", "--permutations", 24]
+    words = ["--label", "density", "--runs", 2, "--folds", 2, "--heads", "cls", "--permutations", 14]
     assert classify(scans, tmp_path / "run", store, encoders, *words) == 0
     found = table(tmp_path / "run")
-    assert found["one", "cls"]["p against chance"] <= 3 / 25  # of ten patients, a permutation may give the truth back
+    assert found["one", "cls"]["p against chance"] <= 2 / 15  # of ten patients, a permutation may give the truth back
     results = read_tables(RunFolder(tmp_path / "run"))
-    assert "24 runs with labels permuted by patient, trained anew" in results.tables[0].caption
+    assert "14 runs with labels permuted by patient, trained anew" in results.tables[0].caption
     folder = tmp_path / "run" / "rows"
-    luck = [json.loads((folder / "one" / "permuted-cls" / f"run-{n:02d}.json").read_text()) for n in range(24)]
+    luck = [json.loads((folder / "one" / "permuted-cls" / f"run-{n:02d}.json").read_text()) for n in range(14)]
     values = np.array([one["result"]["auroc"] for one in luck], dtype=float)
     assert np.nanmean(values) < 0.75 and np.nanstd(values) > 0.05
 
@@ -169,6 +169,7 @@ def test_luna16_as_distributed_on_its_own_folds(data_dir, encoders, store, tmp_p
     assert [of_scan[uid] for uid in sorted(nodules)] == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.slow
 def test_attention_over_the_surroundings_of_candidates(quick, data_dir, encoders, store, tmp_path):
     data.luna16(tmp_path / "LUNA16", data_dir)
     words = ["--runs", 1, "--folds", 2, "--heads", "abmil"]
@@ -202,7 +203,7 @@ def test_published_splits_and_odd_requests(scans, encoders, store, tmp_path, cap
 @pytest.mark.slow
 def test_two_ranks_give_the_table_of_one(scans, encoders, launch, tmp_path):
     words = ["classification", "--dataset", "folder", "--root", scans, "--encoder", encoders[0], "--device", "cpu"]
-    words += ["--label", "coin", "--runs", 3, "--permutations", 4, "--folds", 2, "--heads", "cls", "abmil"]
+    words += ["--label", "coin", "--runs", 3, "--permutations", 4, "--folds", 2, "--heads", "cls"]
     for ranks in (1, 2):
         launch(ranks, *words, "--out", tmp_path / str(ranks), module="training.evaluate")
     one, two = ((tmp_path / str(ranks) / "table.json").read_text() for ranks in (1, 2))

@@ -29,13 +29,14 @@ def test_swapping_two_encoders_changes_the_sign_and_nothing_else():
 def test_a_real_difference_is_seen_and_none_is_not_invented():
     good, poor = made(6, 3.0, patients=60), made(6, 0.2, patients=60)
     seen = compare(good, poor, draws=400)
-    assert seen.p < 0.01 and seen.auroc.low > 0
+    assert seen.p < 0.05 and seen.auroc.low > 0
     assert comparison_words("A", "B", seen).startswith("A is better than B")
     same = compare(good, good, draws=100)
     assert same.auroc.value == 0 and same.p == 1.0
     assert "cannot be told apart" in comparison_words("A", "B", same)
 
 
+@pytest.mark.slow
 def test_the_paired_test_holds_its_level():
     """Two encoders of equal worth with own noise: p < 0.05 in about 5 % of 200 experiments."""
     p_values = []

@@ -105,6 +105,7 @@ def test_many_negatives_are_thinned_for_learning_and_all_of_them_judged():
     assert again.fits[3][0] != head.fits[3][0]
 
 
+@pytest.mark.slow
 def test_noise_scores_a_half_although_settings_are_chosen():
     """More channels than cases, labels that mean nothing: over 8 runs AUROC averages a half."""
     from training.evaluate.ranking import Predictions, measure

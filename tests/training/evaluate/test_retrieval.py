@@ -95,6 +95,7 @@ def test_the_task_from_files_to_table(scans, tmp_path, capsys):
     assert "| encoder | recall@1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_same_patients_other_scan_can_be_asked_for(scans, tmp_path):
     encoder = data.tiny_encoder(tmp_path, "one")
     words = ["--root", str(scans), "--label", "patient", "--device", "cpu", "--encoder", encoder]

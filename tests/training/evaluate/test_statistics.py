@@ -46,16 +46,16 @@ def test_a_guessing_classifier_cannot_be_told_from_chance():
 
 
 def test_intervals_of_guesses_cover_a_half_about_as_often_as_they_claim():
-    """200 experiments, two scans a patient: 95 % intervals by patient miss 0.5 in 2 to 10 %; by scan far more often."""
+    """120 experiments, four scans a patient: 95 % intervals by patient miss 0.5 in 1 to 11 %; by scan far more."""
     missed = {"patient": 0, "scan": 0}
-    for seed in range(200):
+    for seed in range(120):
         p = made(seed, 0.0, patients=30, each=4, runs=1, folds=1)
         by_scan = Predictions(p.truth, p.probabilities, p.folds, np.arange(len(p.truth)))
         for name, one in (("patient", p), ("scan", by_scan)):
             found = figures(one, draws=200, seed=seed)["auroc"]
             missed[name] += not found.low <= 0.5 <= found.high
-    assert 0.02 <= missed["patient"] / 200 <= 0.10
-    assert missed["scan"] / 200 > 0.2
+    assert 0.01 <= missed["patient"] / 120 <= 0.11
+    assert missed["scan"] / 120 > 0.2
 
 
 def test_the_chance_test_holds_its_level_by_patient():
