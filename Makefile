@@ -1,4 +1,5 @@
-# make demo     the whole job on the packaged samples; pictures and tables in demo-output/
+# make demo     the whole job on the packaged samples; pictures and tables in demo-output/. Then napari opens on
+#               them; without a display, pictures of it are written instead
 # make test     the tests, without the long ones
 # make test-all all tests
 # make lint     style and import order
@@ -20,6 +21,8 @@ PYTEST := $(DISPLAY_SERVER) env OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 
 
 demo: .venv/.installed
 	.venv/bin/tapct demo --out $(OUT)
+	@$(MAKE) --no-print-directory .venv/.display
+	.venv/bin/python -W ignore -m napari_tapct.demo $(OUT)
 
 test: .venv/.installed .venv/.display
 	$(PYTEST) $(ARGS)

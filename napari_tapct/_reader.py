@@ -1,11 +1,17 @@
-"""Opens CTs and label maps: NIfTI, NRRD, MetaImage and DICOM, one file or a folder."""
+"""Opens CTs and label maps: NIfTI, NRRD, MetaImage and DICOM, one file or a folder.
+
+A script that calls ``viewer.open`` gets its layers back, so that reading is done when it returns. A person who drops a
+file or takes it from the File menu waits for nothing: there the reader hands over to the :class:`Opener`, which reads
+beside the interface thread, asks which of several series to open, and can be cancelled.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from napari import current_viewer
+from napari import Viewer, current_viewer
 from napari.layers import Layer
 from napari.utils.notifications import show_info, show_warning
 
@@ -14,12 +20,15 @@ from tapct_core.io import list_series, load_ct, load_labels
 from tapct_core.io.checks import LooksLikeLabels
 from tapct_core.volume import CTVolume
 
-from .layers import SOURCE, ct_image, labels_layer
+from .layers import SOURCE, ct_image, ct_name, labels_layer, stem
 
 MOST_SERIES = 8
 """CT series of one folder that are opened together; 8 of 512 x 512 x 600 voxels take 2.5 GB."""
 NOTHING_TO_ADD = [(None,)]
 """napari's sign for: read well, and no layer comes of it."""
+BY_HAND = "napari._qt.qt_viewer"
+"""napari's module through which drops and menus open files, and scripts do not. Should it be called otherwise one day,
+they are read on the interface thread again."""
 
 
 def get_reader(path: str | list[str]) -> Callable | None:
@@ -30,11 +39,19 @@ def get_reader(path: str | list[str]) -> Callable | None:
 def read(path: str | list[str]) -> list[Layer] | list[tuple[None]]:
     """Layers of a file or DICOM folder. Raises UserError, one line that says what is wrong and what to do.
 
-    Every CT series of a folder becomes a layer, the one with most slices shown and the others
-    hidden. A slice whose series is open already adds nothing, so that slices dropped one by one
-    are not read a hundred times.
+    Every CT series of a folder becomes a layer, the one with most slices shown and the others hidden. A slice whose
+    series is open already adds nothing, so that slices opened one by one are not read a hundred times. No layers
+    where a person asked for them by hand: they follow.
     """
-    first = Path(path[0] if isinstance(path, list) else path)
+    paths = [Path(one) for one in (path if isinstance(path, list) else [path])]
+    viewer = _asking()
+    if viewer is not None:
+        from .opening import opener_of
+        from .session import session_of
+
+        opener_of(session_of(viewer)).open(paths)
+        return NOTHING_TO_ADD
+    first = paths[0]
     if _is_open(first):
         show_info(f"{first.name} belongs to a series that is open already")
         return NOTHING_TO_ADD
@@ -78,22 +95,18 @@ def _ct(volume: CTVolume, name: str) -> Layer:
     return ct_image(volume, ct_name(volume, name))
 
 
-def ct_name(volume: CTVolume, name: str) -> str:
-    """What a CT's layer is called: a DICOM series by its date and description, else ``name``."""
-    dicom = volume.source.dicom
-    words = [word for word in (dicom.date, dicom.description) if word] if dicom else []
-    return " ".join(words) or name
+def _asking() -> Viewer | None:
+    """The viewer on which a person dropped what is read, or from whose menu they took it; None for a script."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == BY_HAND:
+            viewer = getattr(frame.f_locals.get("self"), "viewer", None)
+            return viewer if isinstance(viewer, Viewer) else None
+        frame = frame.f_back
+    return None
 
 
 def _is_open(path: Path) -> bool:
     viewer = current_viewer()
     sources = [layer.metadata.get(SOURCE) for layer in viewer.layers] if viewer else []
     return any(source and source.dicom and path in source.dicom.files for source in sources)
-
-
-def stem(path: Path) -> str:
-    """A file's name without its suffixes, .nii.gz being two."""
-    name = path.name
-    for suffix in (".gz", path.with_suffix("").suffix if name.lower().endswith(".gz") else path.suffix):
-        name = name[: -len(suffix)] if suffix and name.lower().endswith(suffix.lower()) else name
-    return name

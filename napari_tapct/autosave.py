@@ -6,8 +6,9 @@
       3f2a…/strokes-0.safetensors   painted voxels of scan 0: index (N, 3) int32, value (N,) uint8
       volumes/HASH.safetensors      HU and affine of a scan that came from no file
 
-A session is replaced as a whole, so that a kill in the middle leaves the one before. What a result was
-computed from is here; the result itself follows from it.
+A session is replaced as a whole, so that a kill in the middle leaves the one before. Strokes of scans that were closed
+meanwhile are among them. What a result was computed from is here; the result itself follows from it, and undo begins
+anew with what was resumed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tapct_core.volume import CTVolume, Source
 
 from .jobs import Job
 from .layers import ct_image
-from .painting import LabelClass
+from .painting import Kept, LabelClass, origin_of, painted_voxels
 from .preferences import preference
 
 if TYPE_CHECKING:
@@ -131,11 +132,15 @@ class Autosave(QObject):
     def save(self) -> Job | None:
         """Starts saving now; None when there is nothing painted. ``saved`` follows."""
         session = self._session()
-        scans = [scan for scan in session.scans if "strokes" in scan.parts]
+        work: list[_Painted | Kept] = [
+            _Painted(scan.volume, scan.name, scan.date, scan.parts["strokes"].data)
+            for scan in session.scans
+            if "strokes" in scan.parts
+        ]
+        work += session.painting.kept
         self._dirty = False
-        if not scans:
+        if not work:
             return None
-        work = [(scan.volume, scan.name, scan.date, scan.parts["strokes"].data) for scan in scans]
         classes = list(session.painting.classes)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._lock.tryLock(0)
@@ -159,20 +164,32 @@ def autosave_of(session: Session) -> Autosave:
     return _autosaves[session]
 
 
-def _write(folder: Path, work: list[tuple[CTVolume, str, str, np.ndarray]], classes: list[LabelClass]) -> None:
+@dataclass(frozen=True)
+class _Painted:
+    """A scan that is open, and its strokes, which may still be painted on."""
+
+    volume: CTVolume
+    name: str
+    date: str
+    strokes: np.ndarray
+
+
+def _write(folder: Path, work: list[_Painted | Kept], classes: list[LabelClass]) -> None:
     from safetensors.numpy import save_file
 
     entries: list[dict[str, Any]] = []
     with atomic_folder(folder) as part:
-        for number, (volume, name, date, strokes) in enumerate(work):
-            index = np.ascontiguousarray(np.argwhere(strokes), np.int32)  # safetensors writes memory as it lies
-            entry = {"name": name, "date": date, "strokes": "", "content": volume.content_hash, **_origin(volume)}
+        for number, one in enumerate(work):
+            index, value, entry = _described(one)
             if len(index):
                 entry["strokes"] = f"strokes-{number}.safetensors"
-                arrays = {"index": index, "value": np.ascontiguousarray(strokes[tuple(index.T)])}
-                save_file(arrays, part / entry["strokes"])
+                # safetensors writes memory as it lies
+                save_file(
+                    {"index": np.ascontiguousarray(index), "value": np.ascontiguousarray(value)},
+                    part / entry["strokes"],
+                )
             if not entry["path"]:
-                entry["volume"] = _keep_volume(folder.parent / "volumes", volume)
+                entry["volume"] = _keep_volume(folder.parent / "volumes", one.volume)
             entries.append(entry)
         words = {
             "format": FORMAT,
@@ -183,10 +200,16 @@ def _write(folder: Path, work: list[tuple[CTVolume, str, str, np.ndarray]], clas
         (part / WORDS).write_text(json.dumps(words, indent=1), encoding="utf-8")
 
 
-def _origin(volume: CTVolume) -> dict[str, str]:
-    source = volume.source
-    series = source.dicom.series_instance_uid if source.dicom else ""
-    return {"path": str(Path(source.path).resolve()) if source.path else "", "series": series}
+def _described(one: _Painted | Kept) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Painted voxels, their values, and what is said of the scan."""
+    if isinstance(one, Kept):
+        one.settle()
+        index, value, content, (path, series) = one.index, one.value, one.content, one.origin
+    else:
+        index, value = painted_voxels(one.strokes)
+        content, (path, series) = one.volume.content_hash, origin_of(one.volume)
+    entry = {"name": one.name, "date": one.date, "strokes": "", "content": content, "path": path, "series": series}
+    return index, value, entry
 
 
 def _keep_volume(folder: Path, volume: CTVolume) -> str:
@@ -255,8 +278,5 @@ def take_up(session: Session, old: Unfinished, classes: list[LabelClass], scans:
             scan = session.scan_of(session.viewer.add_layer(ct_image(one.volume, one.name)))
         if one.date and not scan.date:
             session.set_date(scan, one.date)
-        layer = session.painting.strokes(scan)
-        layer.data[tuple(one.index.T)] = one.value
-        layer.refresh()
-        session.painting.strokes_changed.emit(scan)
+        session.painting.put(scan, one.index, one.value)
     autosave_of(session).replaces(old)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-
-from tapct_core.store import CODE_VERSION, default_folder
+from tapct_core.store import CODE_VERSION, list_stored
 from tapct_core.volume import CTVolume
 
 
@@ -16,16 +12,8 @@ def is_cached(volume: CTVolume, encoder: str, plan: str | None, overlap: float) 
     Opening them goes by the weights' hash, so that another encoder of the same name is never taken for it.
     """
     wanted = {"scan": volume.content_hash, "encoder": encoder, "code_version": str(CODE_VERSION)}
-    for facts in _entries(default_folder()):
+    for facts in list_stored():
         same = all(facts.get(key) == value for key, value in wanted.items())
         if same and plan in (None, facts.get("plan")) and float(facts.get("overlap") or 0) == overlap:
             return True
     return False
-
-
-def _entries(folder: Path) -> Iterator[dict[str, str]]:
-    for path in folder.glob("*.zarr/zarr.json"):
-        try:
-            yield json.loads(path.read_text(encoding="utf-8"))["attributes"]["tapct"]["provenance"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # evicted meanwhile, or no store of ours

@@ -10,14 +10,18 @@ from pathlib import Path
 
 
 def main(out: Path) -> list[Path]:
-    """Opens napari on the breathing pair; without a display writes pictures into ``out`` and returns their paths.
+    """The follow-up of lesions, then the other widgets on the breathing pair: windows one after the other.
 
-    Raises UserError when there is neither a display nor xvfb to draw on.
+    Without a display pictures of both are written into ``out`` and their paths returned. Raises UserError when there
+    is neither a display nor xvfb to draw on.
     """
+    from .follow_up import story
+
+    followed = story.main(out)
     if has_display():
         show()
         return []
-    return write_pictures(Path(out))
+    return [*followed, *write_pictures(Path(out))]
 
 
 def show() -> None:
@@ -50,6 +54,23 @@ def has_display() -> bool:
     return True
 
 
+def run(arguments: list[str]) -> int:
+    """``python -m napari_tapct.demo [FOLDER]``; exit code 2 with one line where it cannot work."""
+    from tapct_core.errors import UserError
+
+    out = Path(arguments[0] if arguments else "demo-output")
+    if has_display():
+        print("napari opens on a made-up follow-up; close its window, and it opens on the other sample.", flush=True)
+    else:
+        print("There is no display, so pictures of the plugin at work are written; that takes minutes.", flush=True)
+    try:
+        for path in main(out):
+            print(f"  {path}")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    for path in main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo-output")):
-        print(path)
+    sys.exit(run(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .encoder_choice import preload_torch
@@ -59,6 +60,14 @@ def embed_scan(
         checkpoint=checkpoint,
     )
     return encoder, features
+
+
+def warm_up(job: Job) -> None:
+    """Loads what opening features from the cache would otherwise wait for: PyTorch and zarr, a second or two."""
+    preload_torch()
+    for name in ("tapct_core.encoders.encoder", "tapct_core.embedding", "zarr"):
+        if not job.cancelled():
+            import_module(name)
 
 
 def load(choice: EmbeddingChoice) -> Encoder:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-PACKAGED, UNTRAINED = "tap-ct-xs-3d", "untrained-xs-3d"
-RELEASED = {
-    "tap-ct-s-2d": 90,
-    "tap-ct-s-2-5d": 90,
-    "tap-ct-s-3d": 90,
-    "tap-ct-b-2d": 350,
-    "tap-ct-b-2-5d": 350,
-    "tap-ct-b-3d": 350,
-}
-"""Released encoders and the size of a download in MB: 22 or 86 million float32 numbers, rounded up. The names are
-those of ``tapct_core.encoders``, which cannot be asked without loading torch; a test keeps them equal."""
-WEIGHTS = Path(__file__).parents[1] / "tapct_core" / "weights" / PACKAGED
-HUB_LICENCE = "CC BY-NC 4.0 (non-commercial use only)"
+from tapct_core.encoders import PACKAGED, UNTRAINED, list_encoders
 
 
 @dataclass(frozen=True)
@@ -35,48 +26,29 @@ class Choice:
 
 def choices() -> list[Choice]:
     """The encoders by name, the default first. No network, no torch."""
-    packaged = Choice(
-        PACKAGED,
-        f"{PACKAGED} (packaged)",
-        f"Small 3D encoder that comes with the plugin. Licence: {_packaged_licence()}. {_size(WEIGHTS)} in {WEIGHTS}. "
-        "Nothing is downloaded.",
-    )
-    untrained = Choice(
-        UNTRAINED,
-        f"{UNTRAINED} (random weights)",
-        "Random numbers, trained on nothing: a control to compare with. No licence, no files, no download.",
-    )
-    released = [_released(name, size) for name, size in RELEASED.items()]
-    return [packaged, untrained, *released] if WEIGHTS.is_dir() else [untrained, *released]
+    rows = [row for row in list_encoders() if row["available"] or row["download_mb"]]
+    return [_choice(row) for row in sorted(rows, key=lambda row: not row["default"])]
 
 
 def folder_choice(folder: Path) -> Choice:
     """A folder with config.json and model.safetensors."""
-    return Choice(str(folder), f"{folder.name} (folder)", f"{_size(folder)} in {folder}. {_config_licence(folder)}")
+    return Choice(str(folder), f"{folder.name} (folder)", f"{_size(folder)} in {folder}. {_licence(folder)}")
 
 
-def _released(name: str, megabytes: int) -> Choice:
-    folder = _hub_folder(name)
-    where = f"Downloaded, {_size(folder)} in {folder}." if folder else f"Not downloaded yet: about {megabytes} MB."
-    words = f"Released TAP-CT encoder of huggingface.co/fomofo/{name}. Licence: {HUB_LICENCE}. {where}"
-    return Choice(name, f"{name} (hub)", words, 0 if folder else megabytes)
+def _choice(row: dict[str, Any]) -> Choice:
+    name, folder, megabytes = row["name"], row["folder"], row["download_mb"]
+    where = f"{_size(Path(folder))} in {folder}." if folder else f"Not downloaded yet: about {megabytes} MB."
+    if name == PACKAGED:
+        words = f"Small 3D encoder that comes with the plugin, no download. Licence: {row['licence']}. {where}"
+        return Choice(name, f"{name} (packaged)", words)
+    if name == UNTRAINED:
+        words = "Random numbers, trained on nothing: a control to compare with. No licence, no files, no download."
+        return Choice(name, f"{name} (random weights)", words)
+    words = f"Released TAP-CT encoder of huggingface.co/fomofo/{name}. Licence: {row['licence']}. {where}"
+    return Choice(name, f"{name} (hub)", words, megabytes)
 
 
-def _hub_folder(name: str) -> Path | None:
-    """Where the hub's own cache keeps this encoder, None if it does not."""
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    found = sorted((cache / f"models--fomofo--{name}" / "snapshots").glob("*/model.safetensors"))
-    return found[-1].parent if found else None
-
-
-def _packaged_licence() -> str:
-    return _config_licence(WEIGHTS).removeprefix("Licence: ").rstrip(".") if WEIGHTS.is_dir() else ""
-
-
-def _config_licence(folder: Path) -> str:
-    import json
-
+def _licence(folder: Path) -> str:
     try:
         words = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("licence", "")
     except (OSError, ValueError, AttributeError):
@@ -115,4 +87,7 @@ def preload_torch() -> None:
     loader = ctypes.CDLL(None).dlopen  # ctypes releases the lock for functions it calls, not for CDLL itself
     loader.restype, loader.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
     library = Path(spec.origin).parent / "lib" / f"libtorch_python.{suffix}"
+    # Its first use under the lock would fetch it from the disk page by page.
+    with suppress(OSError):
+        library.read_bytes()
     loader(os.fsencode(library), os.RTLD_LAZY)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import Signal
@@ -23,7 +23,8 @@ from qtpy.QtWidgets import (
 )
 
 from .cached import is_cached
-from .embedding_job import EmbeddingChoice, embed_scan
+from .clicks import clicker
+from .embedding_job import EmbeddingChoice, embed_scan, warm_up
 from .encoder_choice import Choice, choices, folder_choice, gpu_in_sight
 from .feature_views import heat_limits, pca_colours, pca_layer, similarity_layer
 from .jobs import Job, JobBar
@@ -136,7 +137,7 @@ class FeaturesWidget(QWidget):
         self.click_button.toggled.connect(self._on_click_toggled)
         bind_key(self.session.viewer, "Shift-C", self.pca_button)
         bind_key(self.session.viewer, "Shift-F", self.click_button)
-        self._on_mouse = _clicker(living(self._on_clicked))
+        self._on_mouse = clicker(living(self._on_clicked))
         self.session.viewer.mouse_drag_callbacks.append(self._on_mouse)
         row = QHBoxLayout()
         row.addWidget(self.pca_button)
@@ -197,6 +198,8 @@ class FeaturesWidget(QWidget):
             self._marks[key] = found
             if found:
                 self.refresh()
+                if "torch" not in sys.modules:  # it will be wanted in a moment
+                    Job("Loading PyTorch", warm_up, owner=self).start()
 
         function = lambda job: is_cached(scan.volume, name, choice.plan, choice.overlap)  # noqa: E731
         run_for(scan, Job("Looking into the cache", function, owner=self, done=done))
@@ -352,19 +355,3 @@ def _wrapped(text: str = "") -> QLabel:
     label = QLabel(text)
     label.setWordWrap(True)
     return label
-
-
-def _clicker(clicked: Any) -> Any:
-    """A mouse callback that calls ``clicked`` with the drawn position of a left click that was not dragged."""
-
-    def press(viewer: Any, event: Any) -> Iterator[None]:
-        if event.button != 1:
-            return
-        start = np.array(event.pos)
-        yield
-        while event.type == "mouse_move":
-            yield
-        if np.abs(np.array(event.pos) - start).max() < 4:
-            clicked(tuple(event.position))
-
-    return press

@@ -220,7 +220,9 @@ class JobBar(QWidget):
             self._job = None
             self.hide()
             return
-        self.bar.setRange(0, job.total)
+        # Never 0 to 0: a bar that sways has Qt put the whole window together at every step, which without a GPU takes
+        # from the work its processor.
+        self.bar.setRange(0, max(1, job.total))
         self.bar.setValue(job.steps)
         if self.cancel_button.isEnabled():
             left = job.seconds_left

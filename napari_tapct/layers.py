@@ -11,6 +11,7 @@ What is true in the patient is the Geometry that travels in ``layer.metadata``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +65,21 @@ def ct_image(volume: CTVolume, name: str, hu_range: tuple[float, float] | None =
     least, most = hu_range or (float(volume.hu.min()), float(volume.hu.max()))
     layer.contrast_limits_range = (min(low, least), max(high, most))
     return layer
+
+
+def ct_name(volume: CTVolume, name: str) -> str:
+    """What a CT's layer is called: a DICOM series by its date and description, else ``name``."""
+    dicom = volume.source.dicom
+    words = [word for word in (dicom.date, dicom.description) if word] if dicom else []
+    return " ".join(words) or name
+
+
+def stem(path: Path) -> str:
+    """A file's name without its suffixes, .nii.gz being two."""
+    name = path.name
+    for suffix in (".gz", path.with_suffix("").suffix if name.lower().endswith(".gz") else path.suffix):
+        name = name[: -len(suffix)] if suffix and name.lower().endswith(suffix.lower()) else name
+    return name
 
 
 def placement_on(scan: Geometry, grid: Geometry) -> dict[str, Any]:

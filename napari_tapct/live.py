@@ -36,12 +36,14 @@ class Painted:
 
 @dataclass(frozen=True)
 class Part:
-    """Labels of a part of the scan. ``probe`` and ``hint`` come with the first one."""
+    """Labels of a part of the scan. ``probe`` and ``hint`` come with the first one, the slice on screen; the others
+    cover the scan once and bring how many voxels each label has in them (256,)."""
 
     region: Region
     labels: np.ndarray
     probe: LinearProbe | None = None
     hint: str = ""
+    counts: np.ndarray | None = None
 
 
 def segment(
@@ -77,7 +79,8 @@ def segment(
     done = 0
     start = view[0].start if view[0].stop - view[0].start == 1 else depth // 2
     for span, labels in probe.predict_slabs(features, volume, first=start, guided=guided, cancel=job.cancelled):
-        job.send(Part((span, slice(0, height), slice(0, width)), shown(labels, probe)))
+        drawn = shown(labels, probe)
+        job.send(Part((span, slice(0, height), slice(0, width)), drawn, counts=_counted(drawn)))
         done += span.stop - span.start
         job.report(done, depth)
     return probe
@@ -86,6 +89,17 @@ def segment(
 def shown(labels: np.ndarray, probe: LinearProbe) -> np.ndarray:
     """Labels as they are drawn and exported: background is 0, whatever its class is called. uint8."""
     return np.where(labels == probe.background, 0, labels).astype(np.uint8)
+
+
+def whole_part(labels: np.ndarray, probe: LinearProbe) -> Part:
+    """Labels of a whole scan."""
+    drawn = shown(labels, probe)
+    return Part(tuple(slice(0, n) for n in labels.shape), drawn, counts=_counted(drawn))
+
+
+def _counted(labels: np.ndarray) -> np.ndarray:
+    """Voxels of each value, plane by plane: numpy counts through a copy of eight bytes a voxel."""
+    return sum((np.bincount(plane.reshape(-1), minlength=256) for plane in labels), np.zeros(256, np.int64))
 
 
 def stroke_labels(painted: Painted, classes: Sequence[LabelClass]) -> LabelMap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -14,6 +15,9 @@ from psygnal import Signal
 from .layers import GEOMETRY, SOURCE, placement
 
 if TYPE_CHECKING:
+    from tapct_core.geometry import Geometry
+    from tapct_core.volume import CTVolume
+
     from .session import Scan, Session
 
 PALETTE = (
@@ -51,6 +55,58 @@ class Stroke:
         return tuple(float(np.median(axis)) for axis in self.edits[-1][0])
 
 
+@dataclass
+class Kept:
+    """Strokes of a scan that was closed: they come back when it is opened again, and are saved meanwhile.
+
+    ``index`` is (N, 3) int32, ``value`` (N,) uint8. ``volume`` is let go as soon as the file and the hash of its
+    content tell enough, so that closing a scan frees its memory.
+    """
+
+    origin: tuple[str, str]
+    geometry: Geometry
+    content: str
+    volume: CTVolume | None
+    name: str
+    date: str
+    index: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def of(cls, scan: Scan, strokes: np.ndarray) -> Kept:
+        """The strokes of a scan that is still open."""
+        volume = scan.volume
+        index, value = painted_voxels(strokes)
+        return cls(origin_of(volume), volume.geometry, "", volume, scan.name, scan.date, index, value)
+
+    def settle(self) -> None:
+        """Takes the hash of the volume, which takes a while, and lets the volume go if its file tells the rest."""
+        if self.volume is not None:
+            self.content = self.volume.content_hash
+            self.volume = None if self.origin[0] else self.volume
+
+    def belongs_to(self, volume: CTVolume) -> bool:
+        """Whether ``volume`` is the scan that was painted on, opened again."""
+        if self.origin != origin_of(volume) or not self.geometry.matches(volume.geometry):
+            return False
+        return bool(self.origin[0]) or np.array_equal(self.volume.hu, volume.hu)
+
+
+def painted_voxels(strokes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where ``strokes`` (z, y, x) are not 0, (N, 3) int32, and their values (N,); as fast as memory is read."""
+    planes = np.flatnonzero(strokes.max(axis=(1, 2)))
+    index = np.argwhere(strokes[planes]).astype(np.int32)
+    index[:, 0] = planes[index[:, 0]]
+    return index, strokes[tuple(index.T)]
+
+
+def origin_of(volume: CTVolume) -> tuple[str, str]:
+    """The file or folder that a scan came from, as an absolute path, and its series; "" where there is none."""
+    source = volume.source
+    path = str(Path(source.path).resolve()) if source.path else ""
+    return path, source.dicom.series_instance_uid if source.dicom else ""
+
+
 class Painting:
     """Classes and strokes of one session."""
 
@@ -61,6 +117,8 @@ class Painting:
     def __init__(self, session: Session) -> None:
         self._session = ref(session)
         self.classes = [LabelClass(1, "background", PALETTE[0]), LabelClass(2, "lesion", PALETTE[1])]
+        self.kept: list[Kept] = []
+        """Strokes of scans that were closed."""
         self._undo: list[Stroke] = []
         self._redo: list[Stroke] = []
 
@@ -84,7 +142,10 @@ class Painting:
         """Removes a class with its strokes; the strokes come back with :meth:`undo`."""
         for scan in self._session().scans:
             layer = scan.parts.get("strokes")
-            place = np.nonzero(layer.data == value) if layer is not None else ((),)
+            if layer is None:
+                continue
+            index, painted = painted_voxels(layer.data)
+            place = tuple(index[painted == value].T)
             if len(place[0]):
                 before = np.full(len(place[0]), value, np.uint8)
                 layer.data[place] = 0
@@ -101,6 +162,28 @@ class Painting:
             self._session().add_part(scan, "strokes", layer)
             self.watch(layer)
         return layer
+
+    def put_away(self, scan: Scan, strokes: Labels | None) -> None:
+        """Keeps the strokes of a scan that is being closed."""
+        kept = Kept.of(scan, strokes.data) if strokes is not None else None
+        if kept is not None and len(kept.index):
+            self.kept.append(kept)
+
+    def bring_back(self, scan: Scan) -> bool:
+        """Gives a scan that was opened again its strokes; True if it had some."""
+        found = next((one for one in self.kept if one.belongs_to(scan.volume)), None)
+        if found is None:
+            return False
+        self.kept.remove(found)
+        self.put(scan, found.index, found.value)
+        return True
+
+    def put(self, scan: Scan, index: np.ndarray, value: np.ndarray) -> None:
+        """Paints voxels (N, 3) with values (N,); there is no way back from it."""
+        layer = self.strokes(scan)
+        layer.data[tuple(index.T)] = value
+        layer.refresh()
+        self.strokes_changed.emit(scan)
 
     def layer(self, scan: Scan, role: str, opacity: float) -> Labels:
         """An empty labels layer on a scan's grid in the classes' colours; it is not in the viewer yet."""
@@ -146,7 +229,7 @@ class Painting:
 
     def _on_paint(self, event: Any) -> None:
         layer = event.source
-        edits = tuple(_edit(atom) for atom in event.value)
+        edits = tuple(edit_of(atom) for atom in event.value)
         self._remember(Stroke(ref(layer), edits))
         scan = self._session().scan_of(layer)
         if scan is not None:
@@ -175,7 +258,7 @@ class Painting:
         return False
 
 
-def _edit(atom: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+def edit_of(atom: Any) -> tuple[Any, np.ndarray, np.ndarray]:
     """One atom of napari's paint event as (place, before, after), the place being an index of the data.
 
     An atom is (index arrays, old values, new ones), or a box with a mask of what changed in it.

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Layer
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
@@ -23,16 +22,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from tapct_core.io import SeriesInfo, list_series, load_ct, load_labels
-from tapct_core.io.checks import LooksLikeLabels
-from tapct_core.volume import CTVolume, LabelMap
-
-from ._reader import ct_name, stem
 from .autosave import autosave_of, read_back, take_up, unfinished
 from .jobs import Job, JobBar, sentence
-from .layers import ct_image, labels_layer
 from .living import living
-from .series_picker import SeriesPicker, thumbnail
+from .opening import Opener
 from .session import session_of
 from .status import StatusLine
 from .window import WindowBox
@@ -43,19 +36,20 @@ if TYPE_CHECKING:
 FILES = "CT or labels (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.dcm *.dicom *.ima);;All files (*)"
 DATE_FORM = re.compile(r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 ASK = "date?"
-Opened = tuple[str, CTVolume | LabelMap, tuple[float, float] | None]
 
 
 class ScansWidget(QWidget):
     """Docked widget. Scans opened by the File menu or by dropping them are listed like those opened here."""
 
     opened = Signal(list)
-    """The layers that an Open button added."""
+    """The layers that were added for a person, however they asked."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.session = session_of(napari_viewer)
         self.bar = JobBar()
+        self.opener = self.session.opener = Opener(self.session, self, self.bar.watch)
+        self.opener.opened.connect(self.opened)
         column = QVBoxLayout(self)
         column.addWidget(self._unfinished_box())
         self.unfinished_box.setVisible(self.unfinished is not None)  # Qt hides what gets a parent
@@ -199,87 +193,8 @@ class ScansWidget(QWidget):
 
     def open_files(self, paths: Sequence[Path]) -> Job:
         """Reads files off the interface thread and adds them."""
-        paths = list(paths)
-        return self._run(f"Reading {_named(paths)}", lambda job: _read_files(job, paths), self._add)
+        return self.opener.open_files(paths)
 
     def open_folder(self, folder: Path) -> Job:
         """Looks which CT series a folder holds; several are shown to choose from."""
-        return self._run(
-            f"Looking into {folder.name}",
-            lambda job: _look_into(job, folder),
-            lambda found: self._choose(folder, *found),
-        )
-
-    def _choose(self, folder: Path, series: list[SeriesInfo], pictures: list) -> None:
-        if len(series) <= 1:
-            self.open_series(folder, series)
-            return
-        picker = SeriesPicker(series, pictures, self)
-        picker.accepted.connect(lambda: self.open_series(folder, picker.chosen))
-        picker.setAttribute(Qt.WA_DeleteOnClose)
-        picker.open()
-
-    def open_series(self, folder: Path, series: Sequence[SeriesInfo]) -> Job:
-        """Reads the chosen series of a folder; none chosen means the only one."""
-        uids = [one.uid for one in series] or [None]
-        return self._run(f"Reading {folder.name}", lambda job: _read_series(job, folder, uids), self._add)
-
-    def _run(self, title: str, function: Any, done: Any) -> Job:
-        job = Job(title, function, owner=self, done=done)
-        self.bar.watch(job)
-        return job.start()
-
-    def _add(self, opened: list[Opened]) -> None:
-        viewer = self.session.viewer
-        layers = []
-        for name, volume, hu_range in opened:
-            if isinstance(volume, LabelMap):
-                layers.append(viewer.add_layer(Layer.create(*labels_layer(volume, name))))
-            else:
-                layers.append(viewer.add_layer(ct_image(volume, name, hu_range)))
-        first = next((scan for scan in self.session.scans if scan.layer in layers), None)
-        if first is not None:
-            self.session.show(first)
-        self.opened.emit(layers)
-
-
-def _named(paths: Sequence[Path]) -> str:
-    return paths[0].name if len(paths) == 1 else f"{len(paths)} files"
-
-
-def _read_files(job: Job, paths: list[Path]) -> list[Opened]:
-    opened: list[Opened] = []
-    for number, path in enumerate(paths):
-        job.report(number, len(paths))
-        if job.cancelled():
-            break
-        try:
-            opened.append(_with_range(load_ct(path), stem(path)))
-        except LooksLikeLabels:
-            opened.append((stem(path), load_labels(path), None))
-    return opened
-
-
-def _read_series(job: Job, folder: Path, uids: list[str | None]) -> list[Opened]:
-    opened = []
-    for number, uid in enumerate(uids):
-        job.report(number, len(uids))
-        if job.cancelled():
-            break
-        opened.append(_with_range(load_ct(folder, series=uid), folder.name))
-    return opened
-
-
-def _with_range(volume: CTVolume, name: str) -> Opened:
-    return ct_name(volume, name), volume, (float(volume.hu.min()), float(volume.hu.max()))
-
-
-def _look_into(job: Job, folder: Path) -> tuple[list[SeriesInfo], list]:
-    series = [one for one in list_series(folder) if one.modality == "CT"]
-    pictures: list = []
-    for number, one in enumerate(series):
-        job.report(number, len(series))
-        if job.cancelled():
-            break
-        pictures.append(thumbnail(one) if len(series) > 1 else None)
-    return series, pictures
+        return self.opener.open_folder(folder)

@@ -13,19 +13,23 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from napari.layers import Image, Layer
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from tapct_core.volume import CTVolume
 
+from .inner import canvas_widget, keep_canvas_current
 from .layers import GEOMETRY, SOURCE, ct_from_layer
 from .painting import Painting
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+    from qtpy.QtWidgets import QWidget
 
     from tapct_core.encoders import Encoder
     from tapct_core.features import FeatureMap
 
     from .jobs import Job
+    from .opening import Opener
 
 DATE = "tapct_date"
 """Key of ``layer.metadata``: YYYY-MM-DD as a person gave it, where the file has none."""
@@ -40,6 +44,8 @@ class Scan:
     features: FeatureMap | None = field(default=None, repr=False)
     parts: dict[str, Layer] = field(default_factory=dict)
     jobs: set[Job] = field(default_factory=set)
+    leaving: Layer | None = None
+    """Its strokes, if they were removed just now: whoever removes both, in whatever order, means to close the scan."""
 
     @property
     def name(self) -> str:
@@ -87,7 +93,10 @@ class Session:
         self.active: Scan | None = None
         self.encoder: Encoder | None = None
         """The one loaded last."""
+        self.opener: Opener | None = None
+        """Reads files for this viewer; made when it is first wanted. That of the Scans widget where there is one."""
         self.painting = Painting(self)
+        keep_canvas_current(viewer.layers, self._canvas)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_selected)
@@ -195,11 +204,18 @@ class Session:
         visible = [scan for scan in self.scans if scan.layer.visible]
         self.active = (visible or self.scans or [None])[0]
 
+    def _canvas(self) -> QWidget | None:
+        viewer = self.viewer
+        return canvas_widget(viewer) if viewer is not None else None
+
     def _on_inserted(self, event: Any) -> None:
         if self._add(event.value):
             if self.active is None:
                 self._choose()
             self.scans_changed.emit()
+            # Not now: napari is in the middle of adding the layer.
+            scan = self._scans[-1]
+            QTimer.singleShot(0, lambda: scan in self._scans and self.painting.bring_back(scan))
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
@@ -208,14 +224,27 @@ class Session:
             return
         if layer is scan.layer:
             scan.drop_jobs()
+            self.painting.put_away(scan, scan.parts.get("strokes", scan.leaving))
             self._scans.remove(scan)
             if self.active is scan:
                 self._choose()
+            # Not now: whoever removes several layers may have these on their list.
+            orphans, scan.parts = list(scan.parts.values()), {}
+            QTimer.singleShot(0, lambda: self._remove(orphans))
             self.scans_changed.emit()
         else:
             role = next(role for role, part in scan.parts.items() if part is layer)
             del scan.parts[role]
+            if role == "strokes":
+                scan.leaving = layer
+                QTimer.singleShot(0, lambda: setattr(scan, "leaving", None))
             self.part_removed.emit(scan, role)
+
+    def _remove(self, layers: list[Layer]) -> None:
+        viewer = self.viewer
+        for layer in layers if viewer is not None else ():
+            if layer in viewer.layers:
+                viewer.layers.remove(layer)
 
     def _on_selected(self, event: Any) -> None:
         scan = self.scan_of(event.value)

@@ -37,12 +37,13 @@ _HOME = {
     "FeatureStore": "store",
     "embed": "embedding",
     "match_points": "matching",
+    "match_masks": "matching",
     "LinearProbe": "probe",
     "Study": "lesions",
     "load_study": "lesions.study_file",
     "save_study": "lesions.study_file",
-    "assess": "assessment",
-    "grow_mask": "grow",
+    "assess": "lesions.assessment",
+    "grow_mask": "lesions.grow",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -22,6 +22,7 @@ import tempfile
 import time
 import warnings
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,17 @@ def load_features(path: str | Path) -> FeatureMap:
             return _assemble(facts, arrays)
     except Exception as error:  # whatever a damaged file makes zarr or a codec raise, the answer is the same
         raise _damaged(path, str(error) or type(error).__name__) from error
+
+
+def list_stored(folder: str | Path | None = None) -> Iterator[dict[str, str]]:
+    """The :func:`provenance` of every map in a cache ($TAPCT_CACHE's by default), in no order.
+
+    A few KB are read of each and none of its arrays. What is no whole map of this version, or goes while it is read,
+    is passed over: an entry is a sign of what :class:`FeatureStore` will find, not a promise.
+    """
+    for path in (Path(folder) if folder is not None else default_folder()).glob(f"*{SUFFIX}"):
+        with suppress(UserError):
+            yield _read_facts(path)["provenance"]
 
 
 class FeatureStore:

@@ -226,10 +226,12 @@ class StudyBook:
         if self.selected not in {lesion.uid for lesion in self.study.lesions}:
             self.select(None)
         names = [timepoint.name for timepoint in self.study.timepoints]
-        homeless = [timepoint.name for timepoint in self.study.timepoints if not timepoint.path]
-        self._loose = {name: volume for name, volume in self._loose.items() if name in homeless}
         for name in [name for name in self._bound if name not in names]:  # its time point was removed
-            self._left_out.add(self._bound.pop(name)[0])
+            scan, _ = self._bound.pop(name)
+            self._left_out.add(scan)
+            self._loose[name] = scan.volume  # for undo
+        homeless = {timepoint.name for study in self._states() for timepoint in study.timepoints if not timepoint.path}
+        self._loose = {name: volume for name, volume in self._loose.items() if name in homeless}
         if self.timepoint not in names and self.timepoint != (names[1:] or [None])[0]:
             self.timepoint = (names[1:] or [None])[0]
             self.timepoint_changed.emit()
@@ -307,8 +309,12 @@ class StudyBook:
         if self.timepoint == old:
             self.timepoint = new
 
+    def _states(self) -> list[Study]:
+        """The study as it is, and as undo and redo remember it."""
+        return [self.study, *(study for _, study in (*self._before, *self._after))]
+
     def _each(self, change: Callable[[Study], object]) -> None:
-        for study in (self.study, *(one for _, one in self._before), *(one for _, one in self._after)):
+        for study in self._states():
             change(study)
 
 

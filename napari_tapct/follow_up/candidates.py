@@ -86,7 +86,7 @@ class CandidatePanel(QWidget):
         for i, (card, candidate) in enumerate(zip(self.cards, self._candidates, strict=False)):
             colour = BAND_COLOURS[band_of(candidate.confidence)]
             card.setChecked(i == index)
-            card.setText(f"{i + 1}\n{candidate_words(candidate)}")
+            card.setText(f"{i + 1}  {band_of(candidate.confidence)}\n{candidate_words(candidate)}")
             line = f"2px solid {colour}" if i == index else f"2px solid {_faint(colour)}"
             card.setStyleSheet(f"QToolButton {{ border: {line}; border-radius: 4px; padding: 2px; }}")
 

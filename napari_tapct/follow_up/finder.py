@@ -37,8 +37,8 @@ class Found:
     """What is known of one lesion at one follow-up, for display.
 
     ``heat`` (Z, Y, X) float32: cosine of the lesion's place with every place of the follow-up, NaN in air, on
-    ``heat_geometry``. ``linear`` (3, 3): how directions of the source run in the follow-up. ``proposal`` is
-    what goes into the study, None where a person has decided or an earlier proposal holds.
+    ``heat_geometry``. ``motion`` (4, 4), LPS mm -> LPS mm: where the patient's motion takes the lesion and what is
+    round it. ``proposal`` is what goes into the study, None where a person has decided or an earlier one holds.
     """
 
     uid: str
@@ -48,13 +48,13 @@ class Found:
     match: PointMatch
     heat: np.ndarray = field(repr=False)
     heat_geometry: Geometry
-    linear: np.ndarray
+    motion: np.ndarray
     evidence: str
     proposal: Finding | None = None
 
     def transform(self, place_lps_mm: Point) -> np.ndarray:
         """Affine (4, 4) LPS mm -> LPS mm that takes the lesion to ``place_lps_mm`` and its surroundings along."""
-        return affine_about(self.point_lps_mm, place_lps_mm, self.linear)
+        return affine_about(self.point_lps_mm, place_lps_mm, self.motion[:3, :3])
 
 
 class Evidence:
@@ -130,8 +130,8 @@ def look_for(
     if known is None or (anew and not known.decided):
         proposal = propose(alone(study, uid, timepoint), timepoint, source, a, b).get(uid)
     heat, grid = heat_map(pair, np.array(point))
-    linear = motion_at(pair, np.array(point))[:3, :3]
-    return Found(uid, source, timepoint, point, match, heat, grid, linear, evidence_words(a), proposal)
+    motion = motion_at(pair, np.array(point))
+    return Found(uid, source, timepoint, point, match, heat, grid, motion, evidence_words(a), proposal)
 
 
 def alone(study: Study, uid: str, timepoint: str) -> Study:

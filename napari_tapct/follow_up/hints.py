@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Layer, Points
 
 from ..feature_views import HEAT
-from ..layers import placement_on, points_layer
+from ..layers import placement_on
+from .marks import METRE, marks_layer, to_data
 from .words import BAND_COLOURS, band_of
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 HEAT_MAP, RINGS = "heat", "candidates"
 """Roles of the layers."""
-RING_MM = 16.0
-CHOSEN, OTHERS = 0.16, 0.07
+RING_MM, NEAR_MM = 18.0, 6.0
+"""Diameter of a ring, and how far from its slice it is seen."""
+CHOSEN, OTHERS = 0.1, 0.05
 """Width of a ring's line as a share of its size: the chosen candidate's, the others'."""
 
 
@@ -33,6 +35,8 @@ class Hints:
         self.heat_on = True
         self.threshold = 98.0
         """Per cent of the scan that the heat map leaves clear."""
+        self._places = np.zeros((0, 3))
+        linked.viewer_model.dims.events.point.connect(self._on_slice)
 
     @property
     def heat(self) -> Image | None:
@@ -81,33 +85,35 @@ class Hints:
 
     def show_candidates(self, scan: Scan | None, candidates: tuple[Candidate, ...], chosen: int | None) -> None:
         """Numbered rings round the candidates, coloured by their band; the chosen one's is thick."""
-        if scan is None:
+        if scan is None or scan is not self._linked.scan:
             return
         layer = self._linked.part(scan, RINGS)
         if layer is None and not candidates:
             return
         if layer is None:
-            layer = Layer.create(
-                *points_layer(
-                    scan.volume.geometry,
-                    np.zeros((0, 3)),
-                    name="candidates",
-                    features={"rank": np.zeros(0, dtype=object)},
-                    text={"string": "{rank}", "size": 11, "color": "white", "anchor": "upper_left"},
-                    border_width_is_relative=True,
-                    out_of_slice_display=True,
-                )
-            )
+            text = {"string": "{rank}", "size": 11, "color": "white", "anchor": "upper_left"}
+            layer = marks_layer("candidates", features={"rank": np.zeros(0, dtype=object)}, text=text)
             self._linked.add_part(scan, RINGS, layer)
-            layer.editable = False
-        places = np.array([candidate.point_lps_mm for candidate in candidates]).reshape(-1, 3)
-        layer.data = scan.volume.geometry.to_index(places)
+        self._places = np.array([self._linked.second.drawn(one.point_lps_mm) for one in candidates]).reshape(-1, 3)
+        layer.data = to_data(self._places)
         if candidates:
             layer.features = {"rank": [str(i + 1) for i in range(len(candidates))]}
-            layer.border_color = [BAND_COLOURS[band_of(candidate.confidence)] for candidate in candidates]
+            layer.size = RING_MM / METRE
             layer.face_color = "transparent"
-            layer.size = RING_MM / scan.volume.geometry.spacing_mm[1]  # sizes are in voxels
+            layer.border_color = [BAND_COLOURS[band_of(candidate.confidence)] for candidate in candidates]
             layer.border_width = [CHOSEN if i == chosen else OTHERS for i in range(len(candidates))]
+            self._on_slice()
+
+    def _on_slice(self, event: Any = None) -> None:
+        """A ring is seen near its slice only."""
+        layer, viewer = self.rings, self._linked.viewer_model
+        if layer is None or not len(self._places) or len(layer.data) != len(self._places):
+            return
+        hidden = list(viewer.dims.not_displayed)
+        away = np.abs(self._places - np.array(viewer.dims.point))[:, hidden].max(axis=1, initial=0.0)
+        near = away <= NEAR_MM
+        if (near != layer.shown).any():
+            layer.shown = near
 
     def _part(self, role: str) -> Layer | None:
         return self._linked.part(self._linked.scan, role) if self._linked.scan is not None else None

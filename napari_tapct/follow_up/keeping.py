@@ -145,7 +145,7 @@ class StudyKeeper(QObject):
         try:
             self.entry.parent.mkdir(parents=True, exist_ok=True)
             self._lock.tryLock(0)
-            homeless = {t.name: book.volume_of(t.name) for t in book.study.timepoints if not t.path}
+            homeless = self._homeless(book)
             if homeless and not wait:
                 self._bring_scans(book, homeless)
                 return
@@ -165,6 +165,15 @@ class StudyKeeper(QObject):
                 old.entry.unlink(missing_ok=True)
         self._replaces = []
         self.saved.emit()
+
+    @staticmethod
+    def _homeless(book: StudyBook) -> dict[str, CTVolume]:
+        """Scans that are in no file, by time point. Raises UserError for one that is nowhere else either."""
+        found = {t.name: book.volume_of(t.name) for t in book.study.timepoints if not t.path}
+        lost = [name for name, volume in found.items() if volume is None]
+        if lost:
+            raise UserError(f"the scan {lost[0]!r} is in no file and not open; open it again, or remove its time point")
+        return found
 
     def leave(self) -> None:
         """Another study comes: saves this one, which stays to be offered at the next start if it has no file."""

@@ -17,7 +17,9 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import Signal
+from qtpy.compat import isalive
 
+from ..inner import keep_canvas_current
 from ..session import Scan, Session
 from .cross import Cross
 from .link_bar import LinkBar, PlaceLine
@@ -27,6 +29,7 @@ from .sight import Motion, Sight, as_scanned, show_same_plane
 
 if TYPE_CHECKING:
     from napari.qt import QtViewer
+    from qtpy.QtWidgets import QWidget
 
     from .book import StudyBook
 
@@ -55,6 +58,7 @@ class LinkedView:
         self._quiet = False
         self._seen: dict[int, tuple[np.ndarray, float]] = {}
         self._crosses = Cross(session.viewer), Cross(self.viewer_model)
+        keep_canvas_current(self.viewer_model.layers, self._canvas)
         self._heard = [
             (session.scans_changed, self._on_scans),
             (book.timepoint_changed, self._on_book),
@@ -108,6 +112,10 @@ class LinkedView:
     def qt_viewer(self) -> QtViewer | None:
         """napari's widget of the second view; None while it is closed."""
         return self._panel.qt_viewer if self._panel is not None else None
+
+    def _canvas(self) -> QWidget | None:
+        native = self._panel.qt_viewer.canvas.native if self._panel is not None else None
+        return native if native is not None and isalive(native) else None
 
     # The link.
 

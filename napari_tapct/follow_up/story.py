@@ -96,7 +96,9 @@ def write(out: Path) -> list[Path]:
 def _play(viewer: Viewer, out: Path) -> list[Path]:
     widget, places = begin(viewer)
     mark_all(widget, places)
-    scenes: dict[str, Callable[[FollowUpWidget], None]] = {"find": find, "not_found": not_found, "review": review}
+    scenes: dict[str, Callable[[FollowUpWidget], None]] = {
+        "find": find, "not_found": not_found, "out_of_view": out_of_view, "review": review,
+    }  # fmt: skip
     paths = []
     for name, scene in scenes.items():
         scene(widget)
@@ -155,6 +157,11 @@ def not_found(widget: FollowUpWidget) -> None:
     _look_at(widget, GONE, zoom=3.2)
 
 
+def out_of_view(widget: FollowUpWidget) -> None:
+    """A lesion that the follow-up does not show: said, and nothing is proposed."""
+    _look_at(widget, OUTSIDE, zoom=3.2)
+
+
 def review(widget: FollowUpWidget) -> None:
     """Everything found, measured and decided but for one; the response at the follow-up."""
     decide(widget)
@@ -171,13 +178,16 @@ def decide(widget: FollowUpWidget) -> None:
     for lesion in list(widget.book.study.lesions):
         if lesion.name != OUTSIDE:
             widget.book.select(lesion.uid)
-            widget.accept()
+            (widget.not_present if lesion.name == GONE else widget.accept)()
 
 
 def picture(viewer: Viewer, path: Path) -> Path:
-    """The whole window as it is now."""
+    """The whole window as it is now, with the mouse out of the way."""
+    from qtpy.QtGui import QCursor
+
     from ..pictures import settle
 
+    QCursor.setPos(0, 0)
     settle(1.0)
     viewer.screenshot(str(path), canvas_only=False, flash=False)
     return path

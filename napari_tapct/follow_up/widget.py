@@ -367,13 +367,14 @@ class FollowUpWidget(QWidget):
         place = finding.point_lps_mm if finding is not None else None
         if finding is not None and index is not None:
             place = finding.candidates[index].point_lps_mm
-        if place is None and found is not None:
-            place = found.match.best.point_lps_mm if found.match.in_view else None
-        if place is None:
-            return
         if found is not None and self.session.active is self.book.scan_of(found.source):
-            self.linked.set_transform(found.transform(place), f"round {self.book.lesion.name}")
-        elif found is None:
+            if place is None and found.match.in_view:
+                place = found.match.best.point_lps_mm
+            if place is None:
+                self.linked.set_transform(found.motion, "by the patient's motion")
+            else:
+                self.linked.set_transform(found.transform(place), f"round {self.book.lesion.name}")
+        elif found is None and place is not None:
             self.linked.jump_to(place)
 
     # What a person does.

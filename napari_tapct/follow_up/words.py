@@ -24,10 +24,10 @@ def band_of(confidence: float | None) -> str:
 
 
 def candidate_words(candidate: Candidate) -> str:
-    """How sure a candidate is, in two words for its card."""
+    """How sure a candidate is, on a line of its card."""
     if candidate.confidence is None:
         return f"alike {candidate.similarity:.2f}"
-    return f"{band_of(candidate.confidence)} {candidate.confidence:.0%}"
+    return f"{candidate.confidence:.0%} sure"
 
 
 def title_of(finding: Finding | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 from .options import encoder_from_args, progress_bar
@@ -49,4 +50,6 @@ def run(args: argparse.Namespace) -> int:
     print(f"found within {errors.mean():.1f} mm on average, {(errors <= 5).sum()} of {len(errors)} within 5 mm.")
     for path in result.files:
         print(f"  {path}")
+    if find_spec("napari") is not None:
+        print("The napari plugin on the same samples: python -m napari_tapct.demo")
     return 0

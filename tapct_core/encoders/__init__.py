@@ -1,24 +1,24 @@
-"""Frozen encoders by name or folder: presets are data, one class serves the whole family."""
+"""Frozen encoders by name or folder.
+
+``list_encoders`` and the presets load no torch; what is named below waits until somebody asks for it.
+"""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import torch
+from .presets import PACKAGED, PRESETS, RELEASE_LICENCE, UNTRAINED, Preset, list_encoders
 
-from ..errors import UserError
-from ..preprocessing import InputSpec
-from ..vit import Grid, Tokens, VisionTransformer3D, ViTConfig
-from . import hub
-from .checkpoint import freeze, hash_weights, load_checkpoint, save_encoder
-from .config import read_config
-from .hub import CONFIG_FILE, WEIGHTS_FILE
+if TYPE_CHECKING:
+    from .checkpoint import save_encoder
+    from .encoder import Encoder, load_encoder, untrained_encoder, untrained_twin
 
 __all__ = [
+    "PACKAGED",
     "PRESETS",
+    "RELEASE_LICENCE",
+    "UNTRAINED",
     "Encoder",
     "Preset",
     "list_encoders",
@@ -28,266 +28,16 @@ __all__ = [
     "untrained_twin",
 ]
 
-logger = logging.getLogger(__name__)
-
-PACKAGED = "tap-ct-xs-3d"
-"""The small encoder that travels with the package, and the default."""
-UNTRAINED = "untrained-xs-3d"
-WEIGHTS_DIR = Path(__file__).parents[1] / "weights"
-FILES = f"{CONFIG_FILE} and {WEIGHTS_FILE}"
-RELEASE_LICENCE = "CC BY-NC 4.0 (non-commercial use only)"
-
-XS_CONFIG = ViTConfig(patch_size=(4, 4, 4), img_size=(16, 64, 64), embed_dim=192, depth=6, num_heads=3)
-XS_SPEC = InputSpec(patch_size=(4, 4, 4), img_size=(16, 64, 64), plan="spacing", spacing_mm=(2.5, 2.0, 2.0))
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A released model: where it lives, and what its config may leave unsaid. Triples are (z, y, x).
-
-    ``id_seen`` and ``shape_seen`` tell what was read in code that runs the release from what is
-    inferred from its naming and sizes. ``patch_size`` and ``img_size`` None: read from the download.
-    """
-
-    repo_id: str
-    id_seen: bool
-    embed_dim: int
-    num_heads: int
-    patch_size: Grid | None = None
-    img_size: Grid | None = None
-    revision: str | None = None
-    licence: str = RELEASE_LICENCE
-
-    @property
-    def fallback(self) -> dict[str, Any]:
-        """Config keys to assume where the downloaded config lacks them; a wrong one fails the strict check."""
-        known = {"num_heads": self.num_heads, "img_size": self.img_size and list(self.img_size)}
-        return {key: value for key, value in known.items() if value is not None}
-
-
-# The one public commit pin names no model of the family, so it is tried for B-3D and, should the hub not
-# know it there, replaced by the newest commit as for the others. Heads are DINOv2's 64 channels each.
-PRESETS: dict[str, Preset] = {
-    "tap-ct-s-2d": Preset("fomofo/tap-ct-s-2d", False, 384, 6),
-    "tap-ct-s-2-5d": Preset("fomofo/tap-ct-s-2-5d", True, 384, 6),
-    "tap-ct-s-3d": Preset("fomofo/tap-ct-s-3d", True, 384, 6, (4, 8, 8), (12, 224, 224)),
-    "tap-ct-b-2d": Preset("fomofo/tap-ct-b-2d", False, 768, 12),
-    "tap-ct-b-2-5d": Preset("fomofo/tap-ct-b-2-5d", False, 768, 12),
-    "tap-ct-b-3d": Preset(
-        "fomofo/tap-ct-b-3d", True, 768, 12, (4, 8, 8), (12, 224, 224), "7694ac2563707791f8fbb098695ec6571cfdbf4a"
-    ),
+_WITH_TORCH = {
+    "Encoder": "encoder",
+    "load_encoder": "encoder",
+    "save_encoder": "checkpoint",
+    "untrained_encoder": "encoder",
+    "untrained_twin": "encoder",
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Encoder:
-    """A frozen ViT with all that using it takes.
-
-    ``weights_hash`` is SHA-256 over the tensors, equal for equal weights wherever they came from.
-    ``origin`` says where they lie; ``trained`` is False for random weights, which are a control.
-    """
-
-    name: str
-    vit: VisionTransformer3D
-    spec: InputSpec
-    weights_hash: str
-    licence: str
-    origin: str
-    trained: bool
-    device: torch.device
-
-    @property
-    def embed_dim(self) -> int:
-        """Length C of a token."""
-        return self.vit.config.embed_dim
-
-    @torch.inference_mode()
-    def encode(self, hu: torch.Tensor, block: int | None = None) -> Tokens:
-        """int16 HU (B, D, H, W), whole patches -> float32 Tokens on the encoder's device.
-
-        On CUDA in bf16 autocast with a float32 residual stream: TAP-CT-B overflows to NaN in fp16.
-        Elsewhere float32. ``block``: stop after this block (0-based) instead of the last.
-        """
-        voxels = self.spec.normalise(hu.to(self.device, non_blocking=True))[:, None]  # (B, 1, D, H, W)
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.vit(voxels, block=block)
-
-    def to(self, device: torch.device | str) -> Encoder:
-        """The same encoder on another device: a copy, so this one goes on working; itself where it is there already."""
-        device = _device(device)
-        return self if device == self.device else replace(self, vit=_copied(self.vit, device), device=device)
-
-
-def load_encoder(
-    name_or_folder: str | Path | None = None, device: torch.device | str = "auto", offline: bool | None = None
-) -> Encoder:
-    """A frozen encoder by preset name, hub id of a preset, or folder.
-
-    No name: the packaged encoder; a build without one falls back to random weights and logs it in
-    plain words. ``device``: "auto" (CUDA if there is one), "cpu" or "cuda[:n]". ``offline`` True
-    forbids the network, None follows HF_HUB_OFFLINE. Raises UserError for an unknown name, a device
-    that is not there, and whatever is wrong with the weights.
-    """
-    target = _device(device)
-    if name_or_folder is None:
-        name_or_folder = PACKAGED
-        if not _packaged_folder().is_dir():
-            logger.warning(
-                "no packaged encoder in this build: using %s, random weights, not trained on anything", UNTRAINED
-            )
-            name_or_folder = UNTRAINED
-    name = str(name_or_folder)
-    by_repo = {preset.repo_id: key for key, preset in PRESETS.items()}
-    name = by_repo.get(name, name)
-    if name == UNTRAINED:
-        encoder = untrained_encoder(XS_CONFIG, XS_SPEC)
-    elif name == PACKAGED:
-        if not _packaged_folder().is_dir():
-            raise UserError(f"this build carries no packaged encoder; use --encoder {UNTRAINED} or --encoder none")
-        encoder = _from_folder(_packaged_folder(), name=PACKAGED)
-    elif name in PRESETS:
-        encoder = _from_hub(name, offline)
-    elif Path(name).exists() or any(sep in name for sep in "/\\"):
-        encoder = _from_folder(Path(name))
-    else:
-        known = ", ".join([PACKAGED, UNTRAINED, *PRESETS])
-        raise UserError(f"no encoder and no folder is called {name!r}; choose a folder with {FILES} or one of {known}")
-    return encoder.to(target)
-
-
-def _from_folder(folder: Path, name: str | None = None) -> Encoder:
-    checkpoint = load_checkpoint(folder)
-    config = checkpoint.config
-    return Encoder(
-        name=name or str(config.get("name", folder.resolve().name)),
-        vit=checkpoint.vit,
-        spec=checkpoint.spec,
-        weights_hash=checkpoint.weights_hash,
-        licence=str(config.get("licence", f"not stated in {CONFIG_FILE}; the TAP-CT release is {RELEASE_LICENCE}")),
-        origin=str(folder),
-        trained=bool(config.get("trained", True)),
-        device=torch.device("cpu"),
-    )
-
-
-def _from_hub(name: str, offline: bool | None) -> Encoder:
-    preset = PRESETS[name]
-    logger.warning("%s: weights of %s, licence %s", name, preset.repo_id, preset.licence)
-    folder, revision = hub.fetch(preset.repo_id, preset.revision, offline=offline)
-    checkpoint = load_checkpoint(folder, preset.fallback)
-    if checkpoint.vit.config.embed_dim != preset.embed_dim:
-        raise UserError(
-            f"{folder} is not {name}: its width is {checkpoint.vit.config.embed_dim}, not {preset.embed_dim}"
-        )
-    return Encoder(
-        name=name,
-        vit=checkpoint.vit,
-        spec=checkpoint.spec,
-        weights_hash=checkpoint.weights_hash,
-        licence=preset.licence,
-        origin=f"{preset.repo_id}@{revision}",
-        trained=True,
-        device=torch.device("cpu"),
-    )
-
-
-def untrained_encoder(config: ViTConfig, spec: InputSpec, seed: int = 0, name: str = UNTRAINED) -> Encoder:
-    """Random weights of a given shape, equal for equal seeds: the control for what training brings."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        vit = freeze(VisionTransformer3D(config))
-    return Encoder(
-        name=name,
-        vit=vit,
-        spec=spec,
-        weights_hash=hash_weights(vit),
-        licence="none needed (random numbers)",
-        origin=f"made on the fly, seed {seed}",
-        trained=False,
-        device=torch.device("cpu"),
-    )
-
-
-def untrained_twin(encoder: Encoder, seed: int = 0) -> Encoder:
-    """``encoder``'s shape, input and device with random weights."""
-    twin = untrained_encoder(encoder.vit.config, encoder.spec, seed, name=f"{encoder.name} (untrained twin)")
-    return twin.to(encoder.device)
-
-
-def list_encoders() -> list[dict[str, Any]]:
-    """What :func:`load_encoder` takes by name, for people and scripts; reads no weights and no network.
-
-    Keys: name, where (its weights), licence, embed_dim, patch_size ([z, y, x] or None until
-    downloaded), trained, available (usable without a network), default.
-    """
-    packaged = _packaged_folder()
-    config = _peek(packaged) if packaged.is_dir() else {}
-    rows = [
-        {
-            "name": PACKAGED,
-            "where": str(packaged) if packaged.is_dir() else "not in this build",
-            "licence": config.get("licence", "see the package"),
-            "embed_dim": config.get("embed_dim", XS_CONFIG.embed_dim),
-            "patch_size": config.get("patch_size", list(XS_CONFIG.patch_size)),
-            "trained": True,
-            "available": packaged.is_dir(),
-        },
-        {
-            "name": UNTRAINED,
-            "where": "random numbers from a seed; a control, not for use",
-            "licence": "none needed",
-            "embed_dim": XS_CONFIG.embed_dim,
-            "patch_size": list(XS_CONFIG.patch_size),
-            "trained": False,
-            "available": True,
-        },
-        *(_preset_row(name, preset) for name, preset in PRESETS.items()),
-    ]
-    default = PACKAGED if packaged.is_dir() else UNTRAINED
-    return [{**row, "default": row["name"] == default} for row in rows]
-
-
-def _preset_row(name: str, preset: Preset) -> dict[str, Any]:
-    found = hub.cached(preset.repo_id, preset.revision)
-    patch = _peek(found.folder).get("patch_size") if found else None
-    online = f"huggingface.co/{preset.repo_id}, not downloaded{'' if preset.id_seen else '; this address is inferred'}"
-    return {
-        "name": name,
-        "where": str(found.folder) if found else online,
-        "licence": preset.licence,
-        "embed_dim": preset.embed_dim,
-        "patch_size": list(preset.patch_size) if preset.patch_size else patch,
-        "trained": True,
-        "available": found is not None,
-    }
-
-
-def _peek(folder: Path) -> dict[str, Any]:
-    try:
-        return read_config(folder / CONFIG_FILE)
-    except UserError:
-        return {}
-
-
-def _packaged_folder() -> Path:
-    return WEIGHTS_DIR / PACKAGED
-
-
-def _copied(vit: VisionTransformer3D, device: torch.device) -> VisionTransformer3D:
-    """A frozen copy on ``device``; its old device holds no second copy meanwhile, as it may be full."""
-    with torch.device("meta"):
-        copy = VisionTransformer3D(vit.config)
-    copy.load_state_dict({name: tensor.to(device, copy=True) for name, tensor in vit.state_dict().items()}, assign=True)
-    return freeze(copy)
-
-
-def _device(device: torch.device | str) -> torch.device:
-    """ "auto", "cpu" or "cuda[:n]" -> a device that is there; raises UserError otherwise."""
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = str(device).partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise UserError(f"device {str(device)!r} is not known; use auto, cpu or cuda")
-    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-        raise UserError(f"there is no device {device} here; use --device cpu, or install a CUDA build of PyTorch")
-    return torch.device(str(device))
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_WITH_TORCH[name]}", __name__), name)

@@ -33,14 +33,12 @@ class Fetched(NamedTuple):
 
 def cached(repo_id: str, revision: str | None) -> Fetched | None:
     """The encoder if both files lie in the cache already, at ``revision`` or the one pinned there. No network."""
-    from huggingface_hub import try_to_load_from_cache
-
     for commit in (revision, _read_pin(repo_id)):
         if commit is None:
             continue
-        paths = [try_to_load_from_cache(repo_id, name, cache_dir=_cache_dir(), revision=commit) for name in FILES]
-        if all(isinstance(path, str) for path in paths):
-            return Fetched(Path(paths[0]).parent, commit)
+        folder = _repo_folder(repo_id) / "snapshots" / commit  # the library's documented layout, without its import
+        if all((folder / name).is_file() for name in FILES):
+            return Fetched(folder, commit)
     return None
 
 
@@ -106,8 +104,12 @@ def _offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
+def _repo_folder(repo_id: str) -> Path:
+    return _cache_dir() / f"models--{repo_id.replace('/', '--')}"
+
+
 def _pin_file(repo_id: str) -> Path:
-    return _cache_dir() / f"models--{repo_id.replace('/', '--')}" / "refs" / _PIN
+    return _repo_folder(repo_id) / "refs" / _PIN
 
 
 def _read_pin(repo_id: str) -> str | None:

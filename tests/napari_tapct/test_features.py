@@ -13,8 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QMessageBox
 
-from napari_tapct import encoder_choice
-from napari_tapct.encoder_choice import UNTRAINED, choices
+from napari_tapct.encoder_choice import PACKAGED, UNTRAINED, choices
 from napari_tapct.preferences import DEFAULTS, preference
 
 from .conftest import canvas_of, centre_on, place_on_canvas
@@ -38,14 +37,20 @@ def wait_for_features(widget, qtbot):
     qtbot.waitUntil(lambda: not widget.job.running, timeout=LONG)
 
 
-def test_names_and_licences_are_the_library_s():
-    from tapct_core.encoders import PRESETS, RELEASE_LICENCE, WEIGHTS_DIR
+def test_choices_are_the_library_s_the_default_first(monkeypatch, tmp_path):
+    from tapct_core.encoders import PRESETS, list_encoders, presets
 
-    assert set(encoder_choice.RELEASED) == set(PRESETS) and encoder_choice.HUB_LICENCE == RELEASE_LICENCE
-    assert encoder_choice.WEIGHTS == WEIGHTS_DIR / encoder_choice.PACKAGED
-    for name, megabytes in encoder_choice.RELEASED.items():
-        depth, width = 12, PRESETS[name].embed_dim
-        assert 0.8 < megabytes / (12 * depth * width**2 * 4 / 1e6) < 1.4, name
+    rows = {row["name"]: row for row in list_encoders()}
+    found = choices()
+    assert rows[found[0].name]["default"] and set(PRESETS) < {choice.name for choice in found}
+    assert {choice.name: choice.download_mb for choice in found} == {
+        choice.name: rows[choice.name]["download_mb"] for choice in found
+    }
+    monkeypatch.setattr(presets, "WEIGHTS_DIR", tmp_path)
+    assert choices()[0].name == UNTRAINED  # a build without a packaged encoder
+    (tmp_path / PACKAGED).mkdir()
+    (tmp_path / PACKAGED / "config.json").write_text('{"licence": "CC BY 4.0"}')
+    assert choices()[0].name == PACKAGED and "CC BY 4.0" in choices()[0].words
 
 
 def test_every_choice_says_licence_size_and_place():

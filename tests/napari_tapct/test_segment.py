@@ -156,7 +156,7 @@ def test_probability_and_uncertainty(docked, qtbot):
     two_strokes(viewer, widget, qtbot)
     scan = widget.session.active
     for button, role in ((widget.probability_button, "probability"), (widget.uncertainty_button, "uncertainty")):
-        with qtbot.waitSignal(widget.saved, timeout=LONG):
+        with qtbot.waitSignal(widget.mapped, timeout=LONG):
             QTest.mouseClick(button, Qt.LeftButton)
         values = scan.parts[role].data
         assert values.shape == scan.volume.hu.shape and values.min() >= 0 and values.max() <= 1 and values.std() > 0
@@ -168,19 +168,19 @@ def test_probe_goes_to_disk_and_back_and_to_other_time_points(docked, ct_files, 
     first = widget.session.active
     wanted = first.parts["result"].data.copy()
     path = tmp_path / "probe.safetensors"
-    with qtbot.waitSignal(widget.saved, timeout=LONG):
-        widget.save_probe(path)
+    with qtbot.waitSignal(widget.keep.saved, timeout=LONG):
+        widget.keep.save_probe(path)
     viewer.open(ct_files["straight.nrrd"], plugin="napari-tapct")
     other = next(scan for scan in widget.session.scans if scan is not first)
     widget.session.set_features(other, features_of(ct_files["straight.nrrd"]))
     widget.session.show(first)
-    with qtbot.waitSignal(widget.saved, timeout=LONG):
-        QTest.mouseClick(widget.apply_button, Qt.LeftButton)
+    with qtbot.waitSignal(widget.keep.saved, timeout=LONG):
+        QTest.mouseClick(widget.keep.apply_button, Qt.LeftButton)
     assert (other.parts["result"].data == wanted).mean() > 0.99  # the same voxels from another file
     viewer.layers.remove(first.parts["strokes"])
     viewer.layers.remove(first.parts["result"])
     with qtbot.waitSignal(widget.whole_done, timeout=LONG):
-        widget.load_probe(path)
+        widget.keep.load_probe(path)
     np.testing.assert_array_equal(first.parts["result"].data, wanted)
 
 
@@ -194,8 +194,8 @@ def test_export_lies_on_the_grid_of_the_source(make_napari_viewer_proxy, ct_file
     widget.session.set_features(widget.session.active, features_of(ct_files[name]))
     two_strokes(viewer, widget, qtbot)
     path = tmp_path / "out.nii.gz"
-    with qtbot.waitSignal(widget.saved, timeout=LONG):
-        widget.export(path)
+    with qtbot.waitSignal(widget.keep.saved, timeout=LONG):
+        widget.keep.export(path)
     ours, source = nibabel.load(path), nibabel.load(ct_files[name])
     assert ours.shape == source.shape and np.allclose(ours.affine, source.affine)
     assert (int(ours.header["qform_code"]), int(ours.header["sform_code"])) == (
@@ -240,7 +240,7 @@ def test_deleting_the_scan_in_the_middle_is_safe(docked, qtbot):
     paint(viewer, widget, 1, (z, y - 6, x - 8), (z, y - 6, x + 8))
     with qtbot.waitSignal(widget.slice_done, timeout=LONG):
         paint(viewer, widget, 2, (z, y + 6, x - 8), (z, y + 6, x + 8))
-    run = widget._run
+    run = widget.segmenting.run
     viewer.layers.remove(widget.session.active.layer)
     qtbot.waitUntil(lambda: not run.running, timeout=LONG)
     assert widget.session.scans == [] and "Open a scan" in widget.state.text()

@@ -1,14 +1,22 @@
-"""The interface thread stays free while real work runs: read, embed, look, paint, segment, autosave.
+"""The interface thread stays free while real work runs: open, embed, look, paint, predict, save, resume from the cache.
 
-A timer fires every 5 ms on the interface thread; whatever keeps it from firing, our code or napari's, shows as a
-gap. Other processes on the machine make gaps too, so what counts is how long this thread itself was on the CPU in
-a gap; the clock's time is printed beside it. Adding a layer is napari's own (it builds the layer's controls and
-compiles shaders, 100 to 400 ms without a GPU) and is printed, not judged.
+A timer fires every 5 ms on the interface thread; whatever keeps it from firing, our code or napari's, a lock or a disk,
+shows as a gap by the clock. What other processes take from the machine is no fault of ours, so the kernel's own account
+(``schedstat``) of the time in which threads could have run and had no core is taken off: that of the interface thread,
+and, as far as that thread slept meanwhile, those of the other threads of this process and of the X server, which it may
+have waited for one after the other: they hold Python's lock by turns, or have to take a picture. On a machine with a
+free core nothing is taken off.
+
+Adding a layer or removing one, and drawing what is new for the first time, is napari's own (controls, shaders, a full
+garbage collection: 100 to 400 ms without a GPU); such gaps are printed, not judged.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from qtpy.QtCore import Qt, QTimer
@@ -19,36 +27,109 @@ from napari_tapct.session import session_of
 
 from .conftest import canvas_of, centre_on, place_on_canvas
 
-LONG = 300_000
+LONG = 500_000
 LIMIT_S = 0.1
+NAPARI = "napari adds, removes or first draws a layer"
+FIRST_DRAWN = 3
+"""Ticks after a change of layers within which it is drawn."""
+
+
+def ran_and_waited(task: Path) -> tuple[float, float]:
+    """Seconds that a thread was on a core, and that it waited for one (Linux' schedstat); zeros where there is none."""
+    try:
+        ran, waited, _ = (task / "schedstat").read_text().split()
+    except (OSError, ValueError):  # it has ended, or the kernel keeps no account
+        return 0.0, 0.0
+    return int(ran) / 1e9, int(waited) / 1e9
+
+
+def x_server() -> Path | None:
+    """The X server of this display, where it runs on this machine."""
+    display = os.environ.get("DISPLAY", "").partition(".")[0]
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if words[0].rpartition("/")[2] in ("Xvfb", "Xorg") and display in words:
+            return entry.parent
+    return None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Seconds between two ticks: by the clock, those of them that are ours, and of those the time spent computing."""
+
+    wall: float
+    ours: float
+    computing: float
+    doing: str
 
 
 class Watchdog:
-    """Gaps between ticks of the interface thread, in seconds of this thread's own CPU time and of the clock."""
+    """Watches the gaps between ticks of the thread that makes it."""
 
     def __init__(self, viewer) -> None:
         self._viewer, self._layers = viewer, len(viewer.layers)
-        self.gaps: list[tuple[float, float, str]] = []
+        self._own = Path("/proc/thread-self").resolve()
+        self._server = x_server()
+        self._settling = 0
+        self.gaps: list[Gap] = []
         self.doing = ""
         self._timer = QTimer()
         self._timer.timeout.connect(self._tick)
-        self._last = (time.perf_counter(), time.thread_time())
+        self._last = self._now()
         self._timer.start(5)
 
+    def _now(self) -> tuple[float, float, float, dict[str, float]]:
+        cpu, waited = time.thread_time(), ran_and_waited(self._own)[1]
+        others = [task for task in Path("/proc/self/task").iterdir() if task.name != self._own.name]
+        others += [self._server] if self._server else []
+        return time.perf_counter(), cpu, waited, {task.name: ran_and_waited(task)[1] for task in others}
+
     def _tick(self) -> None:
-        now = (time.perf_counter(), time.thread_time())
+        now = self._now()
+        wall, cpu, waited = (b - a for a, b in zip(self._last[:3], now[:3], strict=True))
+        slept = max(0.0, wall - cpu - waited)
+        others = sum(max(0.0, now[3][name] - before) for name, before in self._last[3].items() if name in now[3])
         layers = len(self._viewer.layers)
-        doing = self.doing if layers == self._layers else "napari adds a layer"
-        self.gaps.append((now[1] - self._last[1], now[0] - self._last[0], doing))
+        self._settling = FIRST_DRAWN if layers != self._layers else max(0, self._settling - 1)
+        ours = cpu + slept - min(slept, others)
+        self.gaps.append(Gap(wall, ours, cpu, NAPARI if self._settling else self.doing))
         self._layers = layers
-        self._last = now
+        self._last = self._now()  # what this account itself took is no gap
 
     def stop(self) -> None:
         self._timer.stop()
 
+    def worst(self) -> dict[str, Gap]:
+        """The longest gap of each thing that was done."""
+        found: dict[str, Gap] = {}
+        for gap in self.gaps:
+            if gap.doing not in found or gap.ours > found[gap.doing].ours:
+                found[gap.doing] = gap
+        return found
+
+
+@pytest.mark.parametrize("blocks", ["work", "sleep"])
+def test_the_watchdog_sees_what_blocks(make_napari_viewer, qtbot, blocks):
+    """Blocking by computing shows as well as blocking by waiting, which takes no processor time."""
+    dog = Watchdog(make_napari_viewer())
+    qtbot.wait(50)
+    end = time.perf_counter() + 0.3
+    if blocks == "sleep":
+        time.sleep(0.3)
+    while time.perf_counter() < end:
+        pass
+    qtbot.wait(50)
+    dog.stop()
+    assert max(gap.wall for gap in dog.gaps) >= 0.3
+    if blocks == "sleep":
+        assert dog.worst()[""].ours >= 0.2 > dog.worst()[""].computing
+
 
 @pytest.mark.slow
-def test_interface_thread_is_never_blocked(make_napari_viewer_proxy, qtbot, capsys):
+def test_interface_thread_is_never_blocked(make_napari_viewer_proxy, qtbot, capsys, tmp_path):
     from tapct_core.samples import sample_paths
 
     viewer = make_napari_viewer_proxy(show=True)
@@ -59,12 +140,12 @@ def test_interface_thread_is_never_blocked(make_napari_viewer_proxy, qtbot, caps
     qtbot.wait(300)  # docking and first drawing are napari's own
     dog = Watchdog(viewer)
 
-    dog.doing = "read"
+    dog.doing = "open"
     with qtbot.waitSignal(scans.opened, timeout=LONG):
         scans.open_files([sample_paths("abdomen_pelvis")["ct"]])
     dog.doing = "embed"
     features.embed(session.active)
-    qtbot.waitUntil(lambda: session.active.features is not None, timeout=LONG)
+    qtbot.waitUntil(lambda: session.active.features is not None and not features.job.running, timeout=LONG)
     dog.doing = "colours"
     with qtbot.waitSignal(features.shown, timeout=LONG):
         features.show_pca()
@@ -74,8 +155,8 @@ def test_interface_thread_is_never_blocked(make_napari_viewer_proxy, qtbot, caps
         features.show_similarity(session.active, session.active.lps_mm(session.active.layer.data_to_world((z, y, x))))
     for role in ("pca", "similarity"):
         session.active.parts[role].visible = False
-    dog.doing = "paint"
     for value, row in ((1, y - 12), (2, y + 12)):
+        dog.doing = "paint"
         segment.classes.select(value)
         QTest.mouseClick(segment.paint_button, Qt.LeftButton)
         canvas = canvas_of(viewer)
@@ -84,17 +165,24 @@ def test_interface_thread_is_never_blocked(make_napari_viewer_proxy, qtbot, caps
             QTest.mouseMove(canvas, place_on_canvas(viewer, session.active, (z, row, x + step)))
             qtbot.wait(10)
         QTest.mouseRelease(canvas, Qt.LeftButton, pos=place_on_canvas(viewer, session.active, (z, row, x + 15)))
+    dog.doing = "predict"
     qtbot.waitUntil(lambda: "Up to date" in segment.state.text(), timeout=LONG)
-    dog.doing = "autosave"
+    dog.doing = "save"
+    with qtbot.waitSignal(segment.keep.saved, timeout=LONG):
+        segment.keep.save_probe(tmp_path / "probe.safetensors")
+    with qtbot.waitSignal(segment.keep.saved, timeout=LONG):
+        segment.keep.export(tmp_path / "out.nii.gz")
     with qtbot.waitSignal(autosave_of(session).saved, timeout=LONG):
         autosave_of(session).save()
+    dog.doing = "open cached"
+    session.active.features = None
+    features.embed(session.active)
+    qtbot.waitUntil(lambda: session.active.features is not None and not features.job.running, timeout=LONG)
     dog.stop()
 
-    worst: dict[str, tuple[float, float]] = {}
-    for own, wall, doing in dog.gaps:
-        worst[doing] = tuple(max(pair) for pair in zip(worst.get(doing, (0.0, 0.0)), (own, wall), strict=True))
+    worst = dog.worst()
     with capsys.disabled():
-        for doing, (own, wall) in worst.items():
-            print(f"\n{doing}: longest gap {1000 * own:.0f} ms of own work, {1000 * wall:.0f} ms by the clock", end="")
-    judged = {doing: own for doing, (own, _) in worst.items() if doing != "napari adds a layer"}
-    assert max(judged.values()) <= LIMIT_S, worst
+        for doing, gap in worst.items():
+            ours, computing, wall = (round(1000 * s) for s in (gap.ours, gap.computing, gap.wall))
+            print(f"\n{doing}: longest gap {ours} ms of ours, {computing} of it computing; {wall} by the clock", end="")
+    assert max(gap.ours for doing, gap in worst.items() if doing != NAPARI) <= LIMIT_S, worst

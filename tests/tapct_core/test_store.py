@@ -25,6 +25,7 @@ from tapct_core.store import (
     FeatureStore,
     default_folder,
     feature_key,
+    list_stored,
     load_features,
     save_features,
 )
@@ -380,3 +381,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, features):
 def test_the_store_is_readable_without_torch():
     code = "import sys, tapct_core.store, tapct_core.features; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_what_is_stored_is_listed_without_what_is_broken(tmp_path):
+    store = FeatureStore(tmp_path)
+    assert list(list_stored(tmp_path)) == [] == list(list_stored(tmp_path / "nowhere"))
+    for key in ("a", "b", "c"):
+        store.put(key, make_map(grid=(2, 3, 4), dim=4, key=key))
+    facts = store.path("b") / "zarr.json"
+    facts.write_text(facts.read_text().replace("some", "same"))  # the seal is broken
+    (tmp_path / "other.zarr").mkdir()
+    assert sorted(one["key"] for one in list_stored(tmp_path)) == ["a", "c"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +14,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tapct_core import encoders
 from tapct_core.encoders import (
     PRESETS,
+    hub,
     list_encoders,
     load_encoder,
+    presets,
     save_encoder,
     untrained_encoder,
     untrained_twin,
 )
+from tapct_core.encoders.encoder import _copied
 from tapct_core.errors import UserError
 from tapct_core.preprocessing import InputSpec
 from tapct_core.vit import VisionTransformer3D, ViTConfig
@@ -312,7 +316,7 @@ def test_a_device_that_is_not_there_is_refused(device):
 
 
 def test_the_default_is_the_packaged_encoder_where_there_is_one(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(encoders, "WEIGHTS_DIR", tmp_path)
+    monkeypatch.setattr(presets, "WEIGHTS_DIR", tmp_path)
     with caplog.at_level(logging.WARNING):
         fallback = load_encoder()
     assert not fallback.trained and fallback.name == "untrained-xs-3d"
@@ -326,8 +330,8 @@ def test_the_default_is_the_packaged_encoder_where_there_is_one(tmp_path, monkey
 
 
 def test_the_list_says_what_is_here(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoders.hub, "_cache_dir", lambda: tmp_path / "cache")
-    monkeypatch.setattr(encoders, "WEIGHTS_DIR", tmp_path)
+    monkeypatch.setattr(hub, "_cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr(presets, "WEIGHTS_DIR", tmp_path)
     rows = {row["name"]: row for row in list_encoders()}
     assert set(rows) == {"tap-ct-xs-3d", "untrained-xs-3d", *PRESETS}
     assert json.loads(json.dumps(list(rows.values()))) == list(rows.values())
@@ -335,10 +339,21 @@ def test_the_list_says_what_is_here(tmp_path, monkeypatch):
     assert rows["tap-ct-b-3d"]["patch_size"] == [4, 8, 8] and rows["tap-ct-b-3d"]["embed_dim"] == 768
     assert rows["tap-ct-b-2d"]["patch_size"] is None  # not known until it is read
     assert all("non-commercial" in rows[name]["licence"] for name in PRESETS)
+    assert all(row["folder"] is None for row in rows.values())
+    assert {name: row["download_mb"] for name, row in rows.items() if row["download_mb"]} == {
+        name: 90 if "-s-" in name else 350 for name in PRESETS
+    }
     save_encoder(tmp_path / "tap-ct-xs-3d", network(), SPEC, extra={"licence": "CC BY 4.0"})
     row = next(row for row in list_encoders() if row["name"] == "tap-ct-xs-3d")
+    assert row["folder"] == str(tmp_path / "tap-ct-xs-3d")
     assert row["default"] and row["available"] and row["licence"] == "CC BY 4.0"
     assert row["embed_dim"] == 24 and row["patch_size"] == [2, 4, 4]
+
+
+def test_the_list_loads_no_torch():
+    code = "import sys; from tapct_core.encoders import list_encoders; list_encoders(); print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
 
 
 def test_random_weights_follow_their_seed_and_leave_the_generator_alone():
@@ -370,7 +385,7 @@ def test_encode_takes_hu_and_only_hu():
 def test_a_copy_for_another_device_leaves_the_first_alone():
     encoder = untrained_encoder(CONFIG, SPEC)
     assert encoder.to("cpu") is encoder
-    copy = encoders._copied(encoder.vit, torch.device("cpu"))
+    copy = _copied(encoder.vit, torch.device("cpu"))
     hu = SPEC.normalise(voxels(encoder))[:, None]
     before = encoder.vit(hu).patches
     assert torch.equal(copy(hu).patches, before)

@@ -1,0 +1,179 @@
+"""A frozen encoder and how it is loaded by name or folder: presets are data, one class serves the whole family."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ..errors import UserError
+from ..preprocessing import InputSpec
+from ..vit import Tokens, VisionTransformer3D, ViTConfig
+from . import hub
+from .checkpoint import freeze, hash_weights, load_checkpoint
+from .hub import CONFIG_FILE, WEIGHTS_FILE
+from .presets import PACKAGED, PRESETS, RELEASE_LICENCE, UNTRAINED, XS_DIM, XS_PATCH, packaged_folder
+
+logger = logging.getLogger("tapct_core.encoders")
+
+FILES = f"{CONFIG_FILE} and {WEIGHTS_FILE}"
+
+XS_CONFIG = ViTConfig(patch_size=XS_PATCH, img_size=(16, 64, 64), embed_dim=XS_DIM, depth=6, num_heads=3)
+XS_SPEC = InputSpec(patch_size=XS_PATCH, img_size=(16, 64, 64), plan="spacing", spacing_mm=(2.5, 2.0, 2.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A frozen ViT with all that using it takes.
+
+    ``weights_hash`` is SHA-256 over the tensors, equal for equal weights wherever they came from.
+    ``origin`` says where they lie; ``trained`` is False for random weights, which are a control.
+    """
+
+    name: str
+    vit: VisionTransformer3D
+    spec: InputSpec
+    weights_hash: str
+    licence: str
+    origin: str
+    trained: bool
+    device: torch.device
+
+    @property
+    def embed_dim(self) -> int:
+        """Length C of a token."""
+        return self.vit.config.embed_dim
+
+    @torch.inference_mode()
+    def encode(self, hu: torch.Tensor, block: int | None = None) -> Tokens:
+        """int16 HU (B, D, H, W), whole patches -> float32 Tokens on the encoder's device.
+
+        On CUDA in bf16 autocast with a float32 residual stream: TAP-CT-B overflows to NaN in fp16.
+        Elsewhere float32. ``block``: stop after this block (0-based) instead of the last.
+        """
+        voxels = self.spec.normalise(hu.to(self.device, non_blocking=True))[:, None]  # (B, 1, D, H, W)
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            return self.vit(voxels, block=block)
+
+    def to(self, device: torch.device | str) -> Encoder:
+        """The same encoder on another device: a copy, so this one goes on working; itself where it is there already."""
+        device = _device(device)
+        return self if device == self.device else replace(self, vit=_copied(self.vit, device), device=device)
+
+
+def load_encoder(
+    name_or_folder: str | Path | None = None, device: torch.device | str = "auto", offline: bool | None = None
+) -> Encoder:
+    """A frozen encoder by preset name, hub id of a preset, or folder.
+
+    No name: the packaged encoder; a build without one falls back to random weights and logs it in
+    plain words. ``device``: "auto" (CUDA if there is one), "cpu" or "cuda[:n]". ``offline`` True
+    forbids the network, None follows HF_HUB_OFFLINE. Raises UserError for an unknown name, a device
+    that is not there, and whatever is wrong with the weights.
+    """
+    target = _device(device)
+    if name_or_folder is None:
+        name_or_folder = PACKAGED
+        if not packaged_folder().is_dir():
+            logger.warning(
+                "no packaged encoder in this build: using %s, random weights, not trained on anything", UNTRAINED
+            )
+            name_or_folder = UNTRAINED
+    name = str(name_or_folder)
+    by_repo = {preset.repo_id: key for key, preset in PRESETS.items()}
+    name = by_repo.get(name, name)
+    if name == UNTRAINED:
+        encoder = untrained_encoder(XS_CONFIG, XS_SPEC)
+    elif name == PACKAGED:
+        if not packaged_folder().is_dir():
+            raise UserError(f"this build carries no packaged encoder; use --encoder {UNTRAINED} or --encoder none")
+        encoder = _from_folder(packaged_folder(), name=PACKAGED)
+    elif name in PRESETS:
+        encoder = _from_hub(name, offline)
+    elif Path(name).exists() or any(sep in name for sep in "/\\"):
+        encoder = _from_folder(Path(name))
+    else:
+        known = ", ".join([PACKAGED, UNTRAINED, *PRESETS])
+        raise UserError(f"no encoder and no folder is called {name!r}; choose a folder with {FILES} or one of {known}")
+    return encoder.to(target)
+
+
+def _from_folder(folder: Path, name: str | None = None) -> Encoder:
+    checkpoint = load_checkpoint(folder)
+    config = checkpoint.config
+    return Encoder(
+        name=name or str(config.get("name", folder.resolve().name)),
+        vit=checkpoint.vit,
+        spec=checkpoint.spec,
+        weights_hash=checkpoint.weights_hash,
+        licence=str(config.get("licence", f"not stated in {CONFIG_FILE}; the TAP-CT release is {RELEASE_LICENCE}")),
+        origin=str(folder),
+        trained=bool(config.get("trained", True)),
+        device=torch.device("cpu"),
+    )
+
+
+def _from_hub(name: str, offline: bool | None) -> Encoder:
+    preset = PRESETS[name]
+    logger.warning("%s: weights of %s, licence %s", name, preset.repo_id, preset.licence)
+    folder, revision = hub.fetch(preset.repo_id, preset.revision, offline=offline)
+    checkpoint = load_checkpoint(folder, preset.fallback)
+    if checkpoint.vit.config.embed_dim != preset.embed_dim:
+        raise UserError(
+            f"{folder} is not {name}: its width is {checkpoint.vit.config.embed_dim}, not {preset.embed_dim}"
+        )
+    return Encoder(
+        name=name,
+        vit=checkpoint.vit,
+        spec=checkpoint.spec,
+        weights_hash=checkpoint.weights_hash,
+        licence=preset.licence,
+        origin=f"{preset.repo_id}@{revision}",
+        trained=True,
+        device=torch.device("cpu"),
+    )
+
+
+def untrained_encoder(config: ViTConfig, spec: InputSpec, seed: int = 0, name: str = UNTRAINED) -> Encoder:
+    """Random weights of a given shape, equal for equal seeds: the control for what training brings."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vit = freeze(VisionTransformer3D(config))
+    return Encoder(
+        name=name,
+        vit=vit,
+        spec=spec,
+        weights_hash=hash_weights(vit),
+        licence="none needed (random numbers)",
+        origin=f"made on the fly, seed {seed}",
+        trained=False,
+        device=torch.device("cpu"),
+    )
+
+
+def untrained_twin(encoder: Encoder, seed: int = 0) -> Encoder:
+    """``encoder``'s shape, input and device with random weights."""
+    twin = untrained_encoder(encoder.vit.config, encoder.spec, seed, name=f"{encoder.name} (untrained twin)")
+    return twin.to(encoder.device)
+
+
+def _copied(vit: VisionTransformer3D, device: torch.device) -> VisionTransformer3D:
+    """A frozen copy on ``device``; its old device holds no second copy meanwhile, as it may be full."""
+    with torch.device("meta"):
+        copy = VisionTransformer3D(vit.config)
+    copy.load_state_dict({name: tensor.to(device, copy=True) for name, tensor in vit.state_dict().items()}, assign=True)
+    return freeze(copy)
+
+
+def _device(device: torch.device | str) -> torch.device:
+    """ "auto", "cpu" or "cuda[:n]" -> a device that is there; raises UserError otherwise."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = str(device).partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise UserError(f"device {str(device)!r} is not known; use auto, cpu or cuda")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
+        raise UserError(f"there is no device {device} here; use --device cpu, or install a CUDA build of PyTorch")
+    return torch.device(str(device))
