@@ -5,26 +5,28 @@
 Cases that go wrong must be among those learned from: besides STANDARD and HARD follow-ups there are extreme
 ones, lesions that have left the field of view, random places without a lesion, and another patient's scan.
 Every patient's figures come from regressions that have not seen that patient. Writes the calibration into the
-package and the reliability curves to docs/results/matching_confidence.md and .png.
+package and the reliability curves to docs/results/matching_confidence_ENCODER.md and .png. With ``--rows FILE``
+what was measured is kept pair by pair, so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.common import markdown_table, write_page
-from tapct_core import confidence, load_ct, load_encoder
+from benchmarks.common import markdown_table, read_rows, write_page
+from tapct_core import load_ct, load_encoder
 from tapct_core.atomic import atomic_path
 from tapct_core.embedding import embed
-from tapct_core.features import FeatureMap
-from tapct_core.matching import match_points, prepare_pair
+from tapct_core.matching import confidence, match_points, prepare_pair
 from tapct_core.matching.prior import body_points
 from tapct_core.synthetic import HARD, STANDARD, make_follow_up
 
@@ -36,6 +38,8 @@ PATIENTS = (
 EXTREME = replace(HARD, deformation_mm=(25.0, 30.0), noise_hu=(60.0, 90.0), keep_z=(0.4, 0.6))
 SPECS = {"STANDARD": STANDARD, "HARD": HARD, "EXTREME": EXTREME}
 RIGHT_MM = 10.0
+FALSE_CALLS = 0.04
+"""Share of the lesions that are there which may be called not found."""
 
 
 def main() -> None:
@@ -44,42 +48,54 @@ def main() -> None:
     parser.add_argument("--encoder", default="none")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first-seed", type=int, default=1000)
-    parser.add_argument("--rows", type=Path, help="keep the raw cases here as JSON, or fit from it if it exists")
+    parser.add_argument("--lesions", type=int, default=20, help="lesions a pair")
+    parser.add_argument(
+        "--rows", type=Path, help="JSON lines, one a pair of scans: read if there, added to if not whole"
+    )
     args = parser.parse_args()
     encoder = None if args.encoder == "none" else load_encoder(args.encoder)
-    if args.rows and args.rows.is_file():
-        rows = json.loads(args.rows.read_text())
-    else:
-        rows = collect(args.data, encoder, range(args.first_seed, args.first_seed + args.seeds))
-        if args.rows:
-            args.rows.write_text(json.dumps(rows))
-    fit(rows, "hu" if encoder is None else "tokens+hu")
-
-
-def collect(data: Path, encoder, seeds: range) -> list[dict]:
-    """Every place that matching proposed, with its signs and whether it is right."""
+    known = read_rows(args.rows)
     rows: list[dict] = []
-    others: list[FeatureMap] = []
+    for pair, make in pairs(args.data, encoder, range(args.first_seed, args.first_seed + args.seeds), args.lesions):
+        if pair not in known:
+            known[pair] = make()
+            if args.rows:
+                with open(args.rows, "a", encoding="utf-8") as file:
+                    file.write(json.dumps({"pair": pair, "rows": known[pair]}) + "\n")
+        rows += known[pair]
+        print(pair, len(rows), flush=True)
+    fit(rows, encoder)
+
+
+def pairs(data: Path, encoder, seeds: range, lesions: int) -> Iterator[tuple[str, Callable[[], list[dict]]]]:
+    """Every pair of scans by name, and what gives its rows; the scan of the patient before is one of them."""
+    before: str | None = None
     for name in PATIENTS:
-        volume = load_ct(data / f"{name}_ct.nii.gz")
         for kind, spec in SPECS.items():
             for seed in seeds:
-                pair = make_follow_up(volume, spec, seed)
-                before, after = embed(pair.baseline, encoder), embed(pair.follow_up, encoder)
-                rng = np.random.default_rng(seed)
-                shown = [lesion for lesion in pair.lesions if lesion.baseline_radius_mm]
-                anywhere = body_points(prepare_pair(before, after).a, 10, rng)
-                points = np.concatenate([np.array([lesion.baseline_lps_mm for lesion in shown]), anywhere])
-                truth = pair.motion.to_follow_up(points)
-                fates = [lesion.fate for lesion in shown] + [""] * len(anywhere)
-                rows += _rows(before, after, points, truth, fates, name, kind)
-                if kind == "STANDARD" and seed == seeds[0]:
-                    if others:  # the scan of another patient: nothing there is right
-                        far = np.full((len(points), 3), np.inf)
-                        rows += _rows(before, others[-1], points, far, [""] * len(points), name, "other patient")
-                    others.append(after)
-                print(name, kind, seed, len(rows), flush=True)
-    return rows
+                yield f"{name} {kind} {seed}", partial(_follow_up_rows, data, encoder, name, kind, spec, seed, lesions)
+        if before:  # the scan of another patient: nothing there is right
+            yield f"{name} other patient", partial(_stranger_rows, data, encoder, name, before, seeds[0], lesions)
+        before = name
+
+
+def _follow_up_rows(data, encoder, name: str, kind: str, spec, seed: int, lesions: int) -> list[dict]:
+    pair = make_follow_up(load_ct(data / f"{name}_ct.nii.gz"), spec, seed, lesions)
+    before, after = embed(pair.baseline, encoder), embed(pair.follow_up, encoder)
+    shown = [lesion for lesion in pair.lesions if lesion.baseline_radius_mm]
+    anywhere = body_points(prepare_pair(before, after).a, 10, np.random.default_rng(seed))
+    points = np.concatenate([np.array([lesion.baseline_lps_mm for lesion in shown]), anywhere])
+    fates = [lesion.fate for lesion in shown] + [""] * len(anywhere)
+    return _rows(before, after, points, pair.motion.to_follow_up(points), fates, name, kind)
+
+
+def _stranger_rows(data, encoder, name: str, other: str, seed: int, lesions: int) -> list[dict]:
+    own = make_follow_up(load_ct(data / f"{name}_ct.nii.gz"), STANDARD, seed, lesions)
+    scan = load_ct(data / f"{other}_ct.nii.gz")
+    before, after = embed(own.baseline, encoder), embed(scan, encoder)
+    points = np.array([lesion.baseline_lps_mm for lesion in own.lesions if lesion.baseline_radius_mm])
+    nowhere = np.full((len(points), 3), np.inf)
+    return _rows(before, after, points, nowhere, [""] * len(points), name, "other patient")
 
 
 def _rows(before, after, points, truth, fates, name, kind) -> list[dict]:
@@ -95,8 +111,9 @@ def _rows(before, after, points, truth, fates, name, kind) -> list[dict]:
     return rows
 
 
-def fit(rows: list[dict], evidence: str) -> None:
+def fit(rows: list[dict], encoder) -> None:
     """Regressions on all patients into the package; figures from those that left the patient out."""
+    evidence, label = ("hu", "HU alone") if encoder is None else (encoder.weights_hash, f"{encoder.name} and HU")
     place = rows
     presence = [r for r in rows if r["rank"] == 1 and r["fate"] and r["right"]]
     tables = {
@@ -106,17 +123,22 @@ def fit(rows: list[dict], evidence: str) -> None:
     first = [r for r in place if r["rank"] == 1]
     held_place = _held_out(place, first, confidence.PLACE_SIGNS, lambda r: r["right"])
     held_presence = _held_out(presence, presence, confidence.PRESENCE_SIGNS, lambda r: r["fate"] != "vanished")
-    path = confidence._FILE
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    path.parent.mkdir(exist_ok=True)
-    with atomic_path(path) as part:
-        part.write_text(json.dumps(known | {evidence: tables}, indent=1) + "\n", encoding="utf-8")
     right = np.array([r["right"] for r in first])
     there = np.array([r["fate"] != "vanished" for r in presence])
     lesions = [r for r in first if r["fate"]]
     gone = np.array([not r["seen"] for r in lesions])
     said = np.array([not r["in_view"] for r in lesions])
-    called = held_presence < confidence.ABSENT_BELOW
+    tables["label"], tables["absent_below"] = label, round(_absent_below(held_presence, there), 4)
+    path = confidence._FILE
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.parent.mkdir(exist_ok=True)
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(known | {evidence: tables}, indent=1) + "\n", encoding="utf-8")
+    patients = np.array([r["patient"] for r in presence])
+    called = np.zeros(len(presence), dtype=bool)
+    for patient in set(patients):
+        own = patients == patient
+        called[own] = held_presence[own] < _absent_below(held_presence[~own], there[~own])
     table = [
         ["place right within 10 mm", len(first), float(right.mean()), *_figures(right, held_place)],
         ["lesion still present", len(presence), float(there.mean()), *_figures(there, held_presence)],
@@ -133,12 +155,12 @@ def fit(rows: list[dict], evidence: str) -> None:
     )  # fmt: skip
     pictures = ROOT / "docs" / "results"
     pictures.mkdir(parents=True, exist_ok=True)
-    page = pictures / f"matching_confidence_{evidence.replace('+', '_')}.md"
+    page = pictures / f"matching_confidence_{'hu' if encoder is None else encoder.name}.md"
     _curves(page.with_suffix(".png"), (right, held_place), (there, held_presence))
     write_page(
         page,
-        f"Confidence of matching ({evidence}), each patient held out in turn",
-        "python -m benchmarks.calibrate_matching --data DATA --encoder NAME",
+        f"Confidence of matching ({label}), each patient held out in turn",
+        f"python -m benchmarks.calibrate_matching --data DATA --encoder {'none' if encoder is None else encoder.name}",
         [
             markdown_table(["probability", "cases", "share true", "AUC", "calibration error", "Brier"], table),
             markdown_table(["call", "cases", "share"], calls),
@@ -147,6 +169,11 @@ def fit(rows: list[dict], evidence: str) -> None:
         ],
     )
     print(table, calls, sep="\n")
+
+
+def _absent_below(probability: np.ndarray, there: np.ndarray) -> float:
+    """The probability of presence under which FALSE_CALLS of the lesions that are there fall."""
+    return float(np.quantile(probability[there], FALSE_CALLS))
 
 
 def _matrix(rows: list[dict], names: tuple[str, ...]) -> np.ndarray:

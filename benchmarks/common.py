@@ -6,6 +6,7 @@ over the turns of (rival's time / our time in the same turn), so a machine that 
 
 from __future__ import annotations
 
+import json
 import platform
 import statistics
 import time
@@ -56,6 +57,20 @@ def take_turns(works: dict[str, Callable[[], object]], turns: int) -> dict[str, 
 def ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
     """Median over the turns of slower / faster."""
     return statistics.median(a / b for a, b in zip(slower, faster, strict=True))
+
+
+def read_rows(path: Path | None) -> dict[str, list[dict]]:
+    """Rows by pair from an earlier run; a last line that was cut short is measured again."""
+    if path is None or not path.is_file():
+        return {}
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            part = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        found[part["pair"]] = part["rows"]
+    return found
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -4,7 +4,8 @@
 
 Synthetic STANDARD and HARD follow-ups of the split's patients and, for the test split, the breathing pair with
 its given points. Every row of one table is measured in the same run on the same points. Intervals: 95 %,
-bootstrap over pairs of scans, patients first.
+bootstrap over pairs of scans, patients first. With ``--rows FILE`` what was measured is kept pair by pair, so that
+a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import matching_rivals as rivals
-from benchmarks.common import markdown_table, write_page
+from benchmarks.common import markdown_table, read_rows, write_page
 from tapct_core import load_ct, load_encoder
 from tapct_core.embedding import embed
 from tapct_core.matching import STEPS, match_points, prepare_pair
@@ -85,12 +86,26 @@ def main() -> None:
     parser.add_argument("--lesions", type=int, default=16)
     parser.add_argument("--only", nargs="*", help="rows to measure, by name; default all")
     parser.add_argument("--skip", nargs="*", default=[], help="rows to leave out, by name")
+    parser.add_argument(
+        "--rows", type=Path, help="JSON lines, one a pair of scans: read if there, added to if not whole"
+    )
     parser.add_argument("--out", type=Path, help="Markdown page to write; a JSON of the errors goes beside it")
     args = parser.parse_args()
     encoder = None if args.encoder == "none" else load_encoder(args.encoder)
+    known = read_rows(args.rows)
     kept: dict[tuple[str, str], Tally] = {}
     for case in cases(args.data, args.split, args.seeds, args.lesions):
-        measure(case, encoder, kept, lambda row: (not args.only or row in args.only) and row not in args.skip)
+        name = f"{args.encoder}: {case.patient} {case.kind}"
+        if name not in known:
+            wanted = lambda row: (not args.only or row in args.only) and row not in args.skip  # noqa: E731
+            known[name] = measure(case, encoder, wanted)
+            if args.rows:
+                with open(args.rows, "a", encoding="utf-8") as file:
+                    file.write(json.dumps({"pair": name, "rows": known[name]}) + "\n")
+        for row in known[name]:
+            _tally(kept, case, row)
+        means = {row["row"]: round(float(np.mean(row["errors"])), 2) for row in known[name]}
+        print(name, means, flush=True)
     parts = []
     for kind in dict.fromkeys(kind for kind, _ in kept):
         rows = {name: tally for (k, name), tally in kept.items() if k == kind}
@@ -130,8 +145,9 @@ def cases(data: Path, split: str, seeds: int, lesions: int) -> Iterator[Case]:
             yield Case("plastimatch", kind, before, after, points[chosen], truth[chosen], np.full(chosen.sum(), 10.0))
 
 
-def measure(case: Case, encoder, kept: dict[tuple[str, str], Tally], wanted: Callable[[str], bool]) -> None:
-    """All rows on one case."""
+def measure(case: Case, encoder, wanted: Callable[[str], bool]) -> list[dict]:
+    """All rows on one case, as they are kept."""
+    found_rows: list[dict] = []
     registrations: dict[bool, rivals.Locate] = {}
 
     def registered(spline: bool) -> rivals.Locate:
@@ -150,13 +166,14 @@ def measure(case: Case, encoder, kept: dict[tuple[str, str], Tally], wanted: Cal
     }
     for name, build in others.items():
         if wanted(name):
-            begin = time.perf_counter()
+            begin = time.process_time()
             locate = build()
-            ready = time.perf_counter()
+            ready = time.process_time()
             found = locate(case.points)
-            click = (time.perf_counter() - ready) / len(found)
+            click = (time.process_time() - ready) / len(found)
             errors = np.linalg.norm(found - case.truth, axis=1)
-            _add(kept, case, name, errors, errors <= 10, np.full(len(errors), np.nan), ready - begin, click)
+            unsure = np.full(len(errors), np.nan)
+            found_rows.append(_row(name, errors, errors <= 10, unsure, ready - begin, click))
     before, after = embed(case.before, encoder), embed(case.after, encoder)
     for name, steps in OURS.items():
         steps = tuple(step for step in steps if encoder is not None or step not in ("tokens", "pooled"))
@@ -167,38 +184,44 @@ def measure(case: Case, encoder, kept: dict[tuple[str, str], Tally], wanted: Cal
         # "All but features" is what matching does without an encoder, so it is measured on such maps.
         scans = (embed(case.before, None), embed(case.after, None)) if name == "all but features" else (before, after)
         steps = STEPS if name == "all but features" else OURS[name]
-        begin = time.perf_counter()
+        begin = time.process_time()
         prepare_pair(*scans, steps)
-        ready = time.perf_counter()
+        ready = time.process_time()
         found = match_points(*scans, case.points, steps=steps)
-        click = (time.perf_counter() - ready) / len(found)
+        click = (time.process_time() - ready) / len(found)
         off = [
             np.array([np.linalg.norm(np.array(m.point_lps_mm) - t) for m in one.matches])
             for one, t in zip(found, case.truth, strict=True)
         ]
         sure = np.array([np.nan if one.best.confidence is None else one.best.confidence for one in found])
         errors = np.array([o[0] for o in off])
-        _add(kept, case, name, errors, np.array([o.min() <= 10 for o in off]), sure, ready - begin, click)
-    means = {row: round(float(t.errors[-1].mean()), 2) for (kind, row), t in kept.items() if kind == case.kind}
-    print(case.patient, case.kind, means, flush=True)
+        top3 = np.array([o.min() <= 10 for o in off])
+        found_rows.append(_row(name, errors, top3, sure, ready - begin, click))
+    return found_rows
 
 
-def _add(kept, case: Case, name: str, errors, top3, confidence, prepare_s: float, click_s: float) -> None:
-    tally = kept.setdefault((case.kind, name), Tally())
-    tally.errors.append(errors)
+def _row(name: str, errors, top3, confidence, prepare_s: float, click_s: float) -> dict:
+    parts = {"errors": errors, "top3": top3, "confidence": confidence}
+    values = {key: [float(v) for v in part] for key, part in parts.items()}
+    return {"row": name, **values, "prepare_s": prepare_s, "click_s": click_s}
+
+
+def _tally(kept: dict[tuple[str, str], Tally], case: Case, row: dict) -> None:
+    tally = kept.setdefault((case.kind, row["row"]), Tally())
+    tally.errors.append(np.array(row["errors"]))
     tally.radii.append(case.radius_mm)
     tally.pairs.append(case.patient)
-    tally.top3.append(top3)
-    tally.confidence.append(confidence)
-    tally.prepare_s.append(prepare_s)
-    tally.click_s.append(click_s)
+    tally.top3.append(np.array(row["top3"], dtype=bool))
+    tally.confidence.append(np.array(row["confidence"]))
+    tally.prepare_s.append(row["prepare_s"])
+    tally.click_s.append(row["click_s"])
 
 
 def table(rows: dict[str, Tally]) -> str:
     """One table; a preparation that an earlier row already did is not repeated, so only first uses count."""
     header = [
         "method", "mean mm", "median", "p90", "≤ 5 mm %", "≤ 10 mm %", "≤ min(r,10) %", "top 3 ≤ 10 mm %",
-        "confidence AUC", "s a click", "s to prepare",
+        "confidence AUC", "CPU s a click", "CPU s to prepare",
     ]  # fmt: skip
     lines = []
     for name, tally in rows.items():

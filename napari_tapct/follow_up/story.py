@@ -38,7 +38,7 @@ MARKED = {
     "lesion 2": ("left chest wall", "", "chest wall"),
 }
 """Lesions of the made-up pair, by its own names: the name, role and organ that a reader gives them."""
-GROWN, GONE, OUTSIDE = "left lung", "right hilum", "left chest wall"
+STABLE, GROWN, GONE, OUTSIDE = "right lung, lateral", "left lung", "right hilum", "left chest wall"
 
 
 def main(out: Path) -> list[Path]:
@@ -148,8 +148,8 @@ def mark_all(widget: FollowUpWidget, places: dict[str, Point]) -> None:
 
 
 def find(widget: FollowUpWidget) -> None:
-    """A lesion that has grown, with its candidates and the heat map."""
-    _look_at(widget, GROWN, zoom=3.2)
+    """A lesion that was found, with its candidates and the heat map."""
+    _look_at(widget, STABLE, zoom=3.2)
 
 
 def not_found(widget: FollowUpWidget) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tapct_core.lesions import Candidate, Finding
-from tapct_core.matching.confidence import BANDS
-from tapct_core.matching.matcher import GATE_MM
+from tapct_core.matching.limits import BANDS, GATE_MM
 
 from .finder import Found
 
@@ -23,11 +22,16 @@ def band_of(confidence: float | None) -> str:
     return next(name for lowest, name in BANDS if confidence >= lowest)
 
 
+def percent(probability: float) -> str:
+    """A probability in whole per cent; what is nearly certain is not said to be certain."""
+    return "<1%" if probability < 0.01 else ">99%" if probability > 0.99 else f"{probability:.0%}"
+
+
 def candidate_words(candidate: Candidate) -> str:
     """How sure a candidate is, on a line of its card."""
     if candidate.confidence is None:
         return f"alike {candidate.similarity:.2f}"
-    return f"{candidate.confidence:.0%} sure"
+    return f"{percent(candidate.confidence)} sure"
 
 
 def title_of(finding: Finding | None) -> str:
@@ -65,7 +69,8 @@ def _out_of_view(found: Found | None) -> str:
 
 
 def _not_found(finding: Finding) -> str:
-    chance = "" if finding.presence is None else f" It is still there with a probability of {finding.presence:.0%}."
+    known = finding.presence is not None
+    chance = f" It is still there with a probability of {percent(finding.presence)}." if known else ""
     return f"Not found.{chance} The candidates are the places most like it. Accept says that it is gone."
 
 
@@ -73,9 +78,9 @@ def _placed(finding: Finding) -> str:
     if finding.confidence is None:
         sure = "How sure this is was not calibrated for these features: look at the candidates."
     else:
-        sure = f"The place is right within 10 mm with a probability of {finding.confidence:.0%}."
+        sure = f"The place is right within 10 mm with a probability of {percent(finding.confidence)}."
     if finding.presence is not None and finding.confidence is not None:
-        sure = sure.removesuffix(".") + f", and the lesion is still there with {finding.presence:.0%}."
+        sure = sure.removesuffix(".") + f", and the lesion is still there with {percent(finding.presence)}."
     if finding.related:
         sure += f" It may have {'split from' if finding.state == 'split' else 'merged into'} another lesion."
     return sure

@@ -18,13 +18,16 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "match",
         help="find points of one scan in another",
-        description="Finds points of BASELINE, given in LPS mm, in FOLLOWUP and ranks the candidates.",
+        description="Finds points or segmented lesions of BASELINE in FOLLOWUP and ranks the candidates.",
         epilog=(
             "example:\n  tapct match baseline.nii.gz followup.nii.gz --point -46 -112 -62\n"
-            "  tapct match baseline/ followup/ --points lesions.csv --out matches.csv\n\n"
+            "  tapct match baseline/ followup/ --points lesions.csv --out matches.csv\n"
+            "  tapct match baseline.nii.gz followup.nii.gz --mask lesions.nii.gz\n\n"
             "Points are LPS millimetres (DICOM's patient system); the CSV has columns name,x,y,z.\n"
             "BASELINE and FOLLOWUP are CTs, or stores that `tapct embed` wrote.\n"
-            "cycle_error_mm is how far the way back misses the point; confidence is empty until it is calibrated."
+            "A mask is looked for by the mean of its features, one lesion a label, named as the label is.\n"
+            "cycle_error_mm is how far the way back misses the point; confidence is empty where it is not calibrated,\n"
+            "as for masks."
         ),
     )
     parser.add_argument("baseline", metavar="BASELINE")
@@ -34,6 +37,9 @@ def add_parser(commands) -> None:
         "--point", nargs=3, type=coordinate, action="append", metavar=("X", "Y", "Z"), help="LPS mm; may be repeated"
     )
     where.add_argument("--points", type=Path, metavar="CSV", help="columns name,x,y,z")
+    where.add_argument(
+        "--mask", type=Path, metavar="LABELS", help="label map of lesions in BASELINE (NIfTI, NRRD or MetaImage)"
+    )
     parser.add_argument("--top-k", type=count, default=3, metavar="K", help="candidates a point (default 3)")
     parser.add_argument("--json", action="store_true", help="machine-readable, to stdout")
     parser.add_argument("--out", type=Path, metavar="CSV", help="write the candidates to this file")
@@ -43,16 +49,19 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Matches and prints or writes the candidates."""
-    points = (
-        read_points(args.points) if args.points else [(str(i), tuple(p)) for i, p in enumerate(args.point, start=1)]
-    )
+    queries = _queries(args)
     before = features_from_args(args.baseline, args)
     after = features_from_args(args.followup, args)
 
-    from ..matching import match_points
+    from ..matching import match_masks, match_points
 
-    found = match_points(before, after, [point for _, point in points], top_k=args.top_k)
-    rows = [_row(name, match) for (name, _), one in zip(points, found, strict=True) for match in one.matches]
+    if args.mask:
+        found = match_masks(before, after, queries, top_k=args.top_k)
+        named = [(queries.names.get(label, str(label)), one) for label, one in found.items()]
+    else:
+        matched = match_points(before, after, [point for _, point in queries], top_k=args.top_k)
+        named = [(name, one) for (name, _), one in zip(queries, matched, strict=True)]
+    rows = [_row(name, match) for name, one in named for match in one.matches]
     if args.out:
         _write(args.out, rows)
     if args.json:
@@ -60,6 +69,17 @@ def run(args: argparse.Namespace) -> int:
     elif not args.out:
         _print(rows)
     return 0
+
+
+def _queries(args: argparse.Namespace):
+    """The label map, or the points [(name, (x, y, z))]: read before anything is embedded."""
+    if args.mask:
+        from ..io import load_labels
+
+        return load_labels(args.mask)
+    if args.points:
+        return read_points(args.points)
+    return [(str(i), tuple(point)) for i, point in enumerate(args.point, start=1)]
 
 
 def _row(name: str, match) -> dict:

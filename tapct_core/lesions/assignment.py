@@ -115,7 +115,8 @@ def link_findings(
     for lesion, finding in enumerate(linked):
         if finding >= 0:
             lesion_of[finding] = lesion
-    apart = np.linalg.norm(shifted[:, None] - found[None], axis=2)
+    # What is near is near with the neighbours' shift or without: of two lesions that became one, each seems shifted.
+    apart = np.minimum(_distances(shifted, found), _distances(expected, found))
     split = {}
     for finding in (j for j, lesion in enumerate(lesion_of) if lesion is None):
         near = [i for i in np.flatnonzero(linked >= 0) if apart[i, finding] <= reach[i]]
@@ -171,12 +172,17 @@ def _assign(expected: np.ndarray, found: np.ndarray, dustbin_mm: float) -> np.nd
     """Finding of each lesion (N,), -1 for the dustbin: linear assignment with one bin a lesion."""
     n, m = len(expected), len(found)
     cost = np.full((n, m + n), dustbin_mm, dtype=np.float64)
-    distance = np.linalg.norm(expected[:, None] - found[None], axis=2)
+    distance = _distances(expected, found)
     cost[:, :m] = np.where(distance <= dustbin_mm, distance, 1e6)
     rows, columns = linear_sum_assignment(cost)
     linked = np.full(n, -1)
     linked[rows] = np.where(columns < m, columns, -1)
     return linked
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """mm between each of (N, 3) and each of (M, 3) -> (N, M)."""
+    return np.linalg.norm(a[:, None] - b[None], axis=2)
 
 
 def _shifts(expected: np.ndarray, found: np.ndarray, dustbin_mm: float) -> list[np.ndarray]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..features import FeatureMap
-from ..matching import PointMatch, match_points
 from . import Candidate, Finding, Lesion, Study
 from .assignment import SAME_PLACE_MM, choose_places, link_findings, shared_places
+
+if TYPE_CHECKING:
+    from ..matching import PointMatch
 
 TOP_K = 3
 MARKED = "marked"
@@ -57,6 +60,8 @@ def propose(study: Study, timepoint: str, source: str, before: FeatureMap, after
     ``before`` and ``after`` are the two scans' features. Raises UserError for points outside the baseline or
     in air, and for features that cannot be compared.
     """
+    from ..matching import match_points  # torch: those who only read a study need not wait for it
+
     tracked = [lesion for lesion in study.lesions if source_timepoint(study, lesion, timepoint) == source]
     known = [lesion.findings.get(timepoint) for lesion in tracked]
     settled = [i for i, found in enumerate(known) if found is not None and _settled(found)]

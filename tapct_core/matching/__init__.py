@@ -8,186 +8,42 @@ has the last word. Every step has a name and can be left out, for the ablation i
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
+if TYPE_CHECKING:
+    from .masks import match_masks
+    from .matcher import EVIDENCE, STEPS, PreparedPair
+    from .points import Match, PointMatch, match_points, prepare_pair
+    from .token_map import similarity_map
 
-from ..errors import UserError
-from ..features import FeatureMap
-from .confidence import band, load_calibration, presence_signs
-from .matcher import EVIDENCE, STEPS, Found, Matcher, PreparedPair
-from .prepared import Prepared, prepare
-from .similarity import require_same_encoder
+__all__ = [
+    "EVIDENCE",
+    "STEPS",
+    "Match",
+    "PointMatch",
+    "PreparedPair",
+    "match_masks",
+    "match_points",
+    "prepare_pair",
+    "similarity_map",
+]
 
-__all__ = ["EVIDENCE", "STEPS", "Match", "PointMatch", "PreparedPair", "match_points", "prepare_pair", "similarity_map"]
-
-
-@dataclass(frozen=True)
-class Match:
-    """A proposal: where, how alike, how far from the click the way back ends, and how sure.
-
-    ``point_lps_mm`` (x, y, z); ``similarity`` -1 to 1; ``confidence`` the probability that the place is
-    right within 10 mm, None where it was not calibrated for these steps.
-    """
-
-    rank: int
-    point_lps_mm: tuple[float, float, float]
-    similarity: float
-    cycle_error_mm: float
-    confidence: float | None = None
-
-
-@dataclass(frozen=True)
-class PointMatch:
-    """All that was found for one point of the baseline, best first; never empty.
-
-    ``in_view`` is False when the coarse motion says that the place lies outside the follow-up's field of view;
-    ``searched`` is "gate", or "whole scan" when the best place near the expected one was poor.
-    ``presence`` is the probability that what is at the point is still there, ``verdict`` both probabilities in
-    words ("high", "moderate", "low", "not found", "out of view"); None and "" where nothing was calibrated for
-    these steps. ``signs`` are, for each match, the numbers that the calibration reads.
-    """
-
-    query_lps_mm: tuple[float, float, float]
-    matches: tuple[Match, ...]
-    in_view: bool
-    searched: str
-    signs: tuple[dict[str, float], ...]
-    presence: float | None = None
-    verdict: str = ""
-
-    @property
-    def best(self) -> Match:
-        """The first proposal."""
-        return self.matches[0]
+_WHERE = {
+    "EVIDENCE": "matcher",
+    "STEPS": "matcher",
+    "Match": "points",
+    "PointMatch": "points",
+    "PreparedPair": "matcher",
+    "match_masks": "masks",
+    "match_points": "points",
+    "prepare_pair": "points",
+    "similarity_map": "token_map",
+}
+"""All of it needs torch, which is loaded when somebody asks for a name and not before."""
 
 
-_PREPARED: WeakKeyDictionary[FeatureMap, Prepared] = WeakKeyDictionary()
-_PAIRS: WeakKeyDictionary[FeatureMap, WeakKeyDictionary[FeatureMap, PreparedPair]] = WeakKeyDictionary()
-
-
-def prepare_pair(features_a: FeatureMap, features_b: FeatureMap, steps: Collection[str] = STEPS) -> PreparedPair:
-    """Prepare two scans for matching from a to b; done once and kept as long as both maps live.
-
-    Raises UserError for maps that cannot be compared (another encoder, weights or plan) or are empty.
-    """
-    require_same_encoder(features_a, features_b)
-    pairs = _PAIRS.setdefault(features_a, WeakKeyDictionary())
-    if features_b not in pairs:
-        if features_a not in _PREPARED:
-            _PREPARED[features_a] = prepare(features_a)
-        a = _PREPARED[features_a]
-        pairs[features_b] = PreparedPair(a, a if features_b is features_a else prepare(features_b, like=a), {})
-    pairs[features_b].prior(steps)
-    return pairs[features_b]
-
-
-def match_points(
-    features_a: FeatureMap,
-    features_b: FeatureMap,
-    points_lps_mm: np.ndarray,
-    top_k: int = 3,
-    *,
-    steps: Collection[str] = STEPS,
-    apart_mm: float = 15.0,
-    votes: int = 27,
-) -> list[PointMatch]:
-    """Points (N, 3) LPS mm of scan a -> one PointMatch each, with up to ``top_k`` places in scan b.
-
-    Proposals of one point lie at least ``apart_mm`` from each other; ``votes`` is 27 or 125. Raises UserError
-    for points outside the baseline or in air, and for maps that cannot be compared.
-    """
-    unknown = sorted(set(steps) - set(STEPS))
-    if unknown or top_k < 1 or votes not in (27, 125):
-        raise UserError(f"unknown matching step {unknown[0]}" if unknown else "top_k must be positive, votes 27 or 125")
-    points = np.asarray(points_lps_mm, dtype=np.float64)
-    points = points.reshape(-1, 3) if points.size == 0 else np.atleast_2d(points)
-    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-        raise UserError("points must be three finite numbers each, x y z in LPS mm")
-    pair = prepare_pair(features_a, features_b, steps)
-    require_in_scan(pair.a, points)
-    matcher = Matcher(pair, frozenset(steps), apart_mm, votes)
-    return [_report(matcher, point, matcher.find(point, top_k), top_k) for point in points]
-
-
-def similarity_map(features: FeatureMap, query: np.ndarray) -> np.ndarray:
-    """Cosine of a query vector (C,), as :meth:`FeatureMap.sample` gives it, with every token, for display.
-
-    -> (Z, Y, X) float32 on ``features.geometry``; NaN where there is no token. Tokens and query are centred
-    first: what all tokens share, or owe to their place in the window, says nothing about the anatomy.
-    A lesion's mean token (a query from a mask) is as good a query as one point's.
-    """
-    if features.dim == 0 or not features.valid.any():
-        raise UserError("this map holds no tokens, so it has no token similarity; embed with an encoder")
-    means = torch.from_numpy(features.window_position_mean)
-    places = torch.from_numpy(features.window_places[features.valid].astype(np.int64))
-    tokens = torch.from_numpy(features.tokens[features.valid]).float()
-    vector = torch.as_tensor(np.asarray(query, dtype=np.float32)) - tokens.mean(dim=0)
-    cosine = F.normalize(tokens - means[places], dim=1) @ F.normalize(vector, dim=0)
-    out = np.full(features.geometry.shape, np.nan, dtype=np.float32)
-    out[features.valid] = cosine.numpy()
-    return out
-
-
-def require_in_scan(prepared: Prepared, points_lps_mm: np.ndarray) -> None:
-    """Raise UserError, naming the first point that lies outside the scan or in the air round the patient."""
-    inside = prepared.scanned.contains(points_lps_mm)
-    checks = (
-        (inside, "lies outside the baseline scan; points are x y z in LPS mm"),
-        (prepared.in_body(points_lps_mm), "lies in the air round the patient; click inside the body"),
-    )
-    for good, words in checks:
-        if not good.all():
-            x, y, z = points_lps_mm[~good][0]
-            raise UserError(f"the point ({x:.1f}, {y:.1f}, {z:.1f}) {words}")
-
-
-def _report(matcher: Matcher, point: np.ndarray, found: Found, top_k: int) -> PointMatch:
-    places = found.places[:top_k]
-    misses = np.linalg.norm(matcher.way_back(point, places) - point, axis=1)
-    signs = tuple(_signs(matcher, point, found, i, float(miss)) for i, miss in enumerate(misses))
-    evidence = "tokens+hu" if "tokens" in matcher.pair.a.keys else "hu"
-    calibration = load_calibration(evidence) if matcher.steps == frozenset(STEPS) else None
-    matches = tuple(
-        Match(
-            rank=i + 1,
-            point_lps_mm=tuple(float(c) for c in place),
-            similarity=float(found.heights[i]),
-            cycle_error_mm=float(misses[i]),
-            confidence=calibration.place(signs[i]) if calibration else None,
-        )
-        for i, place in enumerate(places)
-    )
-    in_view = found.expectation is None or found.expectation.inside_mm >= 0
-    presence = calibration.presence(signs[0]) if calibration else None
-    verdict = band(matches[0].confidence, presence, in_view) if calibration else ""
-    return PointMatch(tuple(float(c) for c in point), matches, in_view, found.searched, signs, presence, verdict)
-
-
-def _signs(matcher: Matcher, point: np.ndarray, found: Found, i: int, cycle_mm: float) -> dict[str, float]:
-    """What the calibration reads of the i-th place."""
-    others = np.delete(found.scores, i)
-    signs = {
-        "similarity": float(found.heights[i]),
-        "ncc": float(found.ncc[i]),
-        "cycle_mm": cycle_mm,
-        "margin": float(found.scores[i] - others.max()) if len(others) else 1.0,
-        "leads": float(i == 0),
-    }
-    if found.ballot:
-        signs |= {"votes_cycle_mm": found.ballot.cycle_mm, "votes_spread_mm": found.ballot.spread_mm}
-    if found.expectation:
-        signs |= {
-            "off_prior_mm": float(np.linalg.norm(found.places[i] - found.expectation.place)),
-            "prior_spread_mm": found.expectation.spread_mm,
-            "inside_mm": found.expectation.inside_mm,
-            "agreement": matcher.prior.agreement,
-        }
-    if "hu" in matcher.steps and i == 0:
-        images = matcher.pair.a.image, matcher.pair.b.image
-        signs |= presence_signs(*images, point, found.places[i], found.linears[i])
-    return signs
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)

@@ -52,14 +52,14 @@ def local_affines(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Robust affine motion round each of Q places from M weighted pairs.
 
-    ``at`` (Q, 3), ``a`` and ``b`` (M, 3), ``weights`` (Q, M), ``base`` (Q, 3, 4) the motion each fit is pulled
-    to where pairs are few. Residuals beyond ``scale_mm`` lose weight (Cauchy). -> positions of ``at`` in b
-    (Q, 3), linear parts (Q, 3, 3), weighted median-like residuals (Q,) in mm.
+    ``at`` (Q, 3); ``a`` and ``b`` (M, 3), or (Q, M, 3) where every place has pairs of its own; ``weights`` (Q, M);
+    ``base`` (Q, 3, 4) the motion each fit is pulled to where pairs are few. Residuals beyond ``scale_mm`` lose
+    weight (Cauchy). -> positions of ``at`` in b (Q, 3), linear parts (Q, 3, 3), weighted residuals (Q,) in mm.
     """
-    start = np.einsum("qij,mj->qmi", base[:, :, :3], a) + base[:, None, :, 3]
-    wanted = b[None] - start  # what the base motion leaves over
-    offset = a[None] - at[:, None]
-    reach = np.sqrt((weights[..., None] * offset**2).sum((1, 2)) / np.maximum(weights.sum(1), 1e-9) / 3).clip(1.0)
+    wanted = b - (a @ base[:, :, :3].transpose(0, 2, 1) + base[:, None, :, 3])  # what the base motion leaves over
+    offset = a - at[:, None]
+    squared = np.einsum("qmc,qmc->qm", offset, offset)
+    reach = np.sqrt((weights * squared).sum(1) / np.maximum(weights.sum(1), 1e-9) / 3).clip(1.0)
     design = np.concatenate([np.ones((*offset.shape[:2], 1)), offset / reach[:, None, None]], axis=2)
     ridge = stiffness * np.diag([1e-3, 1.0, 1.0, 1.0])
     robust = weights
@@ -69,7 +69,8 @@ def local_affines(
         total = robust.sum(1)[:, None, None].clip(1e-6)
         # The ridge acts like `stiffness` of the pairs' weight and one pair more, all voting for the base motion.
         solution = np.linalg.solve(normal + ridge * (total + 1.0), np.matmul(weighted.transpose(0, 2, 1), wanted))
-        residual = np.linalg.norm(wanted - np.matmul(design, solution), axis=2)
+        left = wanted - np.matmul(design, solution)
+        residual = np.sqrt(np.einsum("qmc,qmc->qm", left, left))
         robust = weights / (1 + (residual / scale_mm) ** 2)
     moved = np.einsum("qij,qj->qi", base[:, :, :3], at) + base[:, :, 3] + solution[:, 0]
     linear = base[:, :, :3] + (solution[:, 1:] / reach[:, None, None]).transpose(0, 2, 1)

@@ -16,27 +16,21 @@ from pathlib import Path
 import numpy as np
 
 from .correlation import Image, correlate
+from .limits import BANDS
 
 PLACE_SIGNS = (
     "similarity", "ncc", "cycle_mm", "votes_cycle_mm", "votes_spread_mm", "margin", "leads", "off_prior_mm",
     "prior_spread_mm", "inside_mm", "agreement",
 )  # fmt: skip
-PRESENCE_SIGNS = (
-    "core_ncc",
-    "ncc",
-    "contrast",
-    "contrast_kept",
-    "contrast_known",
-    "core_change",
-    "core_excess",
-    "similarity",
-)
-BANDS = ((0.9, "high"), (0.6, "moderate"), (0.0, "low"))
-"""Lowest probability of each band."""
-ABSENT_BELOW = 0.7
-"""Probability of presence below which a lesion is reported as not found: about 4 % of those present are."""
+PRESENCE_SIGNS = ("core_ncc", "core_excess", "contrast", "stands_out", "kept", "core_faded")
 
 _SHELLS_MM = np.arange(0.0, 22.0, 1.0)
+_SIZES_MM = (3, 4, 5, 6, 8, 11, 14)
+"""Radii at which a lesion is looked for."""
+_SHIFTS_MM = 2.0 * np.array(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij")).reshape(3, 27).T
+"""A place is good to about this much, and what is there is looked for that near."""
+_CLUTTER_MM = 18.0
+"""Distance of the places round a lesion that say how much its surroundings vary without it."""
 _FILE = Path(__file__).parents[1] / "weights" / "matching_calibration.json"
 
 
@@ -59,10 +53,11 @@ class Logistic:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The two regressions for one choice of evidence."""
+    """The two regressions for one choice of evidence; under ``absent_below`` a lesion is reported as not found."""
 
     place: Logistic
     presence: Logistic
+    absent_below: float
 
 
 def transformed(signs: dict[str, float], names: tuple[str, ...]) -> np.ndarray:
@@ -82,13 +77,16 @@ def transformed(signs: dict[str, float], names: tuple[str, ...]) -> np.ndarray:
 
 @cache
 def load_calibration(evidence: str) -> Calibration | None:
-    """The calibration for "hu" or "tokens+hu"; None if the package holds none."""
+    """The calibration for "hu", or for tokens with HU by their encoder's weights hash; None if there is none.
+
+    What one encoder's similarities are worth says nothing about another's.
+    """
     if not _FILE.is_file():
         return None
     table = json.loads(_FILE.read_text(encoding="utf-8")).get(evidence)
     if table is None:
         return None
-    return Calibration(*(_logistic(table[part]) for part in ("place", "presence")))
+    return Calibration(_logistic(table["place"]), _logistic(table["presence"]), float(table["absent_below"]))
 
 
 def _logistic(table: dict) -> Logistic:
@@ -96,11 +94,11 @@ def _logistic(table: dict) -> Logistic:
     return Logistic(**parts, intercept=float(table["intercept"]))
 
 
-def band(confidence: float, presence: float, in_view: bool) -> str:
-    """In words: "out of view", "not found", "high", "moderate" or "low"."""
+def band(confidence: float, presence: float, in_view: bool, absent_below: float) -> str:
+    """In words: "out of view", "not found" (``presence`` is under ``absent_below``), "high", "moderate" or "low"."""
     if not in_view:
         return "out of view"
-    if presence < ABSENT_BELOW:
+    if presence < absent_below:
         return "not found"
     return next(name for lowest, name in BANDS if confidence >= lowest)
 
@@ -110,40 +108,67 @@ def presence_signs(
 ) -> dict[str, float]:
     """What tells a persisting lesion from a healed place, in levels of the contrast curve.
 
-    ``contrast`` is how much the core stands out from its surroundings in a, at the size where it does most,
-    ``contrast_kept`` the share of it that b shows at that size or a smaller one, ``contrast_known`` the same
-    where the contrast in a is enough to tell, ``core_change`` the change of the core's level, ``core_excess`` the
-    change of the core beyond its surroundings' in units of how much those vary, ``core_ncc`` the correlation of
-    the inner 14 mm.
+    ``contrast`` is how much the core stands out from its surroundings in a, at the size where it does most;
+    ``stands_out`` how much it still does in b, at a like size, in units of how much other places near by do;
+    ``kept`` the share of the contrast that b shows, less a half, the smaller the less a's contrast exceeds its
+    surroundings'; ``core_faded`` how far the core's level moved towards that of its surroundings, in units of the
+    contrast; ``core_excess`` the change of the core beyond its surroundings' in units of how much those vary;
+    ``core_ncc`` the correlation of the inner 14 mm.
     """
-    shells = _SHELLS_MM[:, None, None] * _directions()
-    sampled_a = image_a.patches(point[None], shells.reshape(1, -1, 3)).view(len(_SHELLS_MM), -1).numpy()
-    sampled_b = image_b.patches(place[None], (shells @ linear.T).reshape(1, -1, 3)).view(len(_SHELLS_MM), -1).numpy()
-    first, second = sampled_a.mean(axis=1), sampled_b.mean(axis=1)
-    change = sampled_b - sampled_a
-    around = change[16:].reshape(-1)  # beyond 16 mm, where a lesion seldom reaches
-    contrasts = {size: _contrast(first, size) for size in (4, 6, 8, 11, 14)}
-    size = max(contrasts, key=lambda s: abs(contrasts[s]))
-    contrast = contrasts[size]
-    sign = 1.0 if contrast >= 0 else -1.0
-    kept = max(sign * _contrast(second, s) for s in (3, 4, 6, 8, 11, 14) if s <= size) / max(abs(contrast), 0.02)
-    kept = float(np.clip(kept, -0.5, 1.5))
+    first, clutter_a = _profile(image_a, point[None])[0], _profile(image_a, point + _clutter())
+    second, clutter_b = _profile(image_b, place + _SHIFTS_MM), _profile(image_b, place + _clutter())
+    size = max((s for s in _SIZES_MM if s > 3), key=lambda s: abs(_contrast(first, s)) * s**0.5)
+    contrast = float(_contrast(first, size))
+    sign, strength = (1.0 if contrast >= 0 else -1.0), max(abs(contrast), 0.02)
+    stands_out, kept = -3.0, -0.5
+    for radius in (s for s in _SIZES_MM if 0.5 * size <= s <= 1.5 * size):
+        most = float((sign * _contrast(second, radius)).max())
+        others = sign * _contrast(clutter_b, radius)
+        stands_out = max(stands_out, (most - float(np.median(others))) / (float(others.std()) + 0.03))
+        kept = max(kept, most / strength)
+    known = min(1.0, abs(contrast) / (float(_contrast(clutter_a, size).std()) + 0.02) / 4)
+    faded = -sign * (_core(second, 0.6 * size) - _core(first, 0.6 * size))
     core = correlate(image_a, image_b, point[None], place[None], linear[None], 2.0, 14.0, 4.0)
     return {
         "contrast": abs(contrast),
-        "contrast_kept": kept,
-        "contrast_known": (kept - 0.5) * min(1.0, abs(contrast) / 0.3),
-        "core_change": abs(float(first[:4].mean() - second[:4].mean())),
-        "core_excess": float(np.log1p(abs(change[:4].mean() - np.median(around)) / (np.abs(around).mean() + 0.05))),
+        "stands_out": min(stands_out, 8.0),
+        "kept": (min(kept, 2.0) - 0.5) * known,
+        "core_faded": float(np.clip(faded.min() / strength, -2, 2)),
+        "core_excess": _core_excess(image_a, image_b, point, place, linear),
         "core_ncc": float(core.max()),
     }
 
 
-def _contrast(profile: np.ndarray, radius: int) -> float:
-    """Level inside 0.7 radius less the level of the shell beyond 1.2 radius."""
-    inner, outer = max(1, round(0.7 * radius)), round(1.2 * radius)
-    volume = (_SHELLS_MM[: inner + 1] + 0.3) ** 2
-    return float(np.average(profile[: inner + 1], weights=volume) - profile[outer + 1 : outer + 5].mean())
+def _core_excess(image_a: Image, image_b: Image, point: np.ndarray, place: np.ndarray, linear: np.ndarray) -> float:
+    """Logarithm of the inner 3 mm's change beyond that past 16 mm, where a lesion seldom reaches."""
+    shells = _SHELLS_MM[:, None, None] * _directions()
+    before = image_a.patches(point[None], shells.reshape(1, -1, 3)).view(len(_SHELLS_MM), -1)
+    after = image_b.patches(place[None], (shells @ linear.T).reshape(1, -1, 3)).view(len(_SHELLS_MM), -1)
+    change = (after - before).numpy()
+    around = change[16:]
+    return float(np.log1p(abs(change[:4].mean() - np.median(around)) / (np.abs(around).mean() + 0.05)))
+
+
+def _profile(image: Image, centres: np.ndarray) -> np.ndarray:
+    """Mean level on each shell round centres (N, 3) -> (N, shells)."""
+    shells = (_SHELLS_MM[:, None, None] * _directions()).reshape(1, -1, 3)
+    return image.patches(centres, shells).view(len(centres), len(_SHELLS_MM), -1).mean(dim=2).numpy()
+
+
+def _core(profiles: np.ndarray, radius: float) -> np.ndarray:
+    """Mean level within a radius in mm, by volume, of profiles (..., shells)."""
+    inner = max(1, round(radius)) + 1
+    return np.average(profiles[..., :inner], axis=-1, weights=(_SHELLS_MM[:inner] + 0.3) ** 2)
+
+
+def _contrast(profiles: np.ndarray, radius: float) -> np.ndarray:
+    """Level inside 0.7 radius less the level of the shell beyond 1.2 radius, of profiles (..., shells)."""
+    outer = round(1.2 * radius)
+    return _core(profiles, 0.7 * radius) - profiles[..., outer + 1 : outer + 5].mean(axis=-1)
+
+
+def _clutter() -> np.ndarray:
+    return _CLUTTER_MM * _directions(24)
 
 
 @cache

@@ -34,15 +34,26 @@ class Image:
 
     def patches(self, points_lps_mm: np.ndarray, offsets_mm: np.ndarray) -> torch.Tensor:
         """Values round points (N, 3) at offsets (N or 1, m, 3) LPS mm -> (N, m) float32."""
-        last = np.maximum(np.array(self.values.shape) - 1, 1)
-        scale = 2.0 / last  # index -> grid_sample's -1 to 1
+        return self._values_at(self._where(points_lps_mm, offsets_mm))
+
+    def patches_inside(self, points_lps_mm: np.ndarray, offsets_mm: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """:meth:`patches`, and whether each value lies in the image, (N, m) bool, or repeats its border."""
+        where = self._where(points_lps_mm, offsets_mm)
+        limit = 1 + 1 / np.maximum(np.array(self.values.shape) - 1, 1)  # half a voxel beyond the last centre
+        inside = (where.abs() <= torch.from_numpy(limit.astype(np.float32))).all(dim=-1)
+        return self._values_at(where), inside
+
+    def _where(self, points_lps_mm: np.ndarray, offsets_mm: np.ndarray) -> torch.Tensor:
+        """Points and offsets in grid_sample's coordinates, -1 to 1 from first to last voxel, (N, m, 3) (z, y, x)."""
+        scale = 2.0 / np.maximum(np.array(self.values.shape) - 1, 1)
         centre = self.geometry.to_index(points_lps_mm) * scale - 1
         turn = (np.linalg.inv(self.geometry.affine[:3, :3]) * scale[:, None]).T
         offsets = torch.from_numpy(np.asarray(offsets_mm, dtype=np.float32)) @ torch.from_numpy(turn.astype(np.float32))
-        where = torch.from_numpy(centre.astype(np.float32))[:, None] + offsets
+        return torch.from_numpy(centre.astype(np.float32))[:, None] + offsets
+
+    def _values_at(self, where: torch.Tensor) -> torch.Tensor:
         volume = torch.from_numpy(self.values)[None, None]
-        found = F.grid_sample(volume, where.flip(-1)[None, None], padding_mode="border", align_corners=True)
-        return found[0, 0, 0]
+        return F.grid_sample(volume, where.flip(-1)[None, None], padding_mode="border", align_corners=True)[0, 0, 0]
 
 
 def cube_mm(radius: int, step_mm: float) -> np.ndarray:
@@ -65,7 +76,8 @@ def correlate(
     """Correlation of patches of a, warped by ``linear``, with b at every shift within ``reach_mm``.
 
     ``points_a`` and ``points_b`` (N, 3) LPS mm; ``linear`` (N, 3, 3) takes offsets in a to offsets in b;
-    ``patch_mm`` is the patch's side. -> (N, s, s, s), s = 2 round(reach / step) + 1, centred on points_b.
+    ``patch_mm`` is the patch's side. What of a patch lies outside a's field of view is unknown and does not count.
+    -> (N, s, s, s), s = 2 round(reach / step) + 1, centred on points_b.
     """
     patch, reach = max(2, round(patch_mm / 2 / step_mm)), max(1, round(reach_mm / step_mm))
     near, far = cube_mm(patch, step_mm), cube_mm(patch + reach, step_mm)
@@ -74,17 +86,23 @@ def correlate(
     for start in range(0, len(points_a), 64):
         part = slice(start, start + 64)
         warped = near.reshape(1, -1, 3) @ np.linalg.inv(linear[part]).transpose(0, 2, 1)
-        templates = image_a.patches(points_a[part], warped).view(-1, *near.shape[:3])
+        templates, known = (x.view(-1, *near.shape[:3]) for x in image_a.patches_inside(points_a[part], warped))
         regions = image_b.patches(points_b[part], far.reshape(1, -1, 3)).view(-1, *far.shape[:3])
-        out[part] = _weighted_ncc(templates, regions)
+        out[part] = _weighted_ncc(templates, regions, known)
     return out
 
 
-def _weighted_ncc(templates: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-    """(N, t, t, t) in (N, r, r, r) -> (N, r - t + 1, ...): weighted correlation coefficient at every shift."""
+def _weighted_ncc(templates: torch.Tensor, regions: torch.Tensor, known: torch.Tensor | None = None) -> torch.Tensor:
+    """(N, t, t, t) in (N, r, r, r) -> (N, r - t + 1, ...): weighted correlation coefficient at every shift.
+
+    ``known`` (N, t, t, t) bool says which samples of the templates count.
+    """
     t, r = templates.shape[-1], regions.shape[-1]
     size = _fft_size(r)
-    weight = _window(t)
+    weight = _window(t)[None]  # one for all, unless a patch is known in part
+    if known is not None and not bool(known.all()):
+        weight = weight * known
+        weight = weight / weight.sum((1, 2, 3), keepdim=True).clamp_min(1e-6)
     mean = (templates * weight).sum((1, 2, 3), keepdim=True)
     centred = templates - mean
     energy = (weight * centred**2).sum((1, 2, 3))
@@ -127,15 +145,25 @@ def _fft_size(n: int) -> int:
         n += 1
 
 
-def peaks(correlation: torch.Tensor, step_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Each map's highest place, between the samples -> shifts (N, 3) LPS mm, heights (N,).
+def peaks(
+    correlation: torch.Tensor, step_mm: float, expected_mm: np.ndarray | None = None, pull: float | np.ndarray = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each map's highest place, between the samples -> shifts (N, 3) LPS mm, heights (N,) there.
 
+    ``pull``, one or (N,), is the correlation per square millimetre given up to be near ``expected_mm`` (N, 3).
     Of equals the one nearest the middle: across a single slice nothing says how far to move.
     """
-    ticks = torch.linspace(-1, 1, correlation.shape[1]) ** 2
-    away = TIE * (ticks[:, None, None] + ticks[:, None] + ticks)
-    index, heights = parabolic_peaks((correlation - away).numpy())
-    return (index - (correlation.shape[1] - 1) / 2)[:, ::-1] * step_mm, heights
+    count, size = correlation.shape[:2]
+    middle = (size - 1) / 2
+    expected = np.zeros((count, 3)) if expected_mm is None else expected_mm[:, ::-1] / step_mm  # in samples, (z, y, x)
+    ticks = np.arange(size) - middle
+    pull = np.broadcast_to(pull, count)[:, None] * step_mm**2
+    lost = [pull * (ticks - expected[:, axis, None]) ** 2 + TIE * (ticks / middle) ** 2 for axis in range(3)]
+    lost = lost[0][:, :, None, None] + lost[1][:, None, :, None] + lost[2][:, None, None, :]
+    values = correlation.numpy()
+    index, _ = parabolic_peaks(values - lost.astype(np.float32))
+    top = np.rint(index).astype(int).clip(0, size - 1)
+    return (index - middle)[:, ::-1] * step_mm, values[np.arange(count), *top.T]
 
 
 def sharpness(correlation: torch.Tensor, reach: int = 2) -> np.ndarray:

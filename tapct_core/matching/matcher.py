@@ -11,9 +11,11 @@ import torch
 from ..errors import UserError
 from ..geometry import Geometry
 from .correlation import correlate, peaks
+from .limits import GATE_MM
 from .prepared import Prepared
 from .prior import Prior, find_prior
 from .similarity import (
+    NOWHERE,
     Box,
     Keys,
     box_round,
@@ -34,15 +36,23 @@ interpolated between tokens; peaks found between tokens; the coarse motion as a 
 matching on the images; votes of points round the click, weighted by their way back; the last step by correlation."""
 
 WEIGHTS = {"tokens": 1.0, "pooled": 0.5, "hu": 1.0}
-GATE_MM = 40.0
 PEAKS = 64
 """Local maxima of a whole scan that are followed to their exact top."""
-PATCH_MM, REACH_MM, NCC_STEP_MM = 30.0, 8.0, 2.0
+PATCH_MM, REACH_MM, NCC_STEP_MM = 24.0, 8.0, 2.0
 """The last step: side of the patch, how far it may move, distance of its samples."""
-OPEN_BELOW = 0.8
-"""Joint score (similarity + correlation) below which the gate opens to the whole scan."""
-BETTER_BY = 0.2
+OPEN_BELOW = 1.2
+"""Joint score (similarity + correlation) below which the rest of the scan is searched too, and which a place there
+must have: the best of a whole scan reaches 1.0 by chance."""
+BETTER_BY = 0.4
 """How much better a place outside the gate must be: far away there are many more chances to be lucky."""
+TRUSTED_AGREEMENT, TRUSTED_SPREAD_MM = 0.5, 6.0
+"""From this agreement on, and up to this spread, the coarse motion is believed: a place beyond the gate is then a
+lookalike, a lesion of the other lung say, and what is not found near by has changed or gone."""
+OFF_PRIOR, STAY = 0.006, 0.005
+"""What a place loses in score, and the last step in correlation, at one spread of the coarse motion from where that
+expects it, growing with the square."""
+LEAST_SPREAD_MM = 1.0
+"""A coarse motion is never surer than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +117,14 @@ class Matcher:
         self.b: list[Keys] = [pair.b.keys[name] for name in names]
         self.prior = pair.prior(steps)
 
-    def find(self, point: np.ndarray, top_k: int) -> Found:
-        """Places in the follow-up for one point (3,) LPS mm of the baseline."""
+    def find(self, point: np.ndarray, top_k: int, region: np.ndarray | None = None) -> Found:
+        """Places in the follow-up for one point (3,) LPS mm of the baseline.
+
+        With ``region`` (N, 3) LPS mm, places round the point, what is looked for is their mean, not the point alone.
+        """
         queries = self._queries(self.a, point[None])
+        if region is not None:
+            queries = [part.mean(dim=0, keepdim=True) for part in self._queries(self.a, region)]
         grid = self.b[0].grid
         expected = self._expect(point)
         box = box_round(grid, expected.place, GATE_MM) if expected else None
@@ -117,10 +132,11 @@ class Matcher:
         if box is not None:
             places, heights = self._proposals(queries, box, expected.place, top_k)
             found = self._judge(point, queries, places, heights, expected)
-        if found is None or ("ncc" in self.steps and found.scores[0] < OPEN_BELOW):
+        near = -np.inf if found is None else _support(found)
+        if found is None or ("ncc" in self.steps and near < OPEN_BELOW and not self._trusted(expected)):
             places, heights = self._proposals(queries, full_box(grid), None, top_k)
             wide = self._judge(point, queries, places, heights, None)
-            if found is None or wide.scores[0] > found.scores[0] + BETTER_BY:
+            if wide.scores[0] > max(near + BETTER_BY, OPEN_BELOW) or found is None:
                 found = replace(wide, searched="whole scan")
         return replace(found, expectation=expected)
 
@@ -135,6 +151,9 @@ class Matcher:
             starts = np.array([self.a[0].grid.to_world(local_maxima(v, 1)[0]) for v in values])
         return climb(self.a, queries, self.weights, starts, rounds=8)[0]
 
+    def _trusted(self, expected: Expectation) -> bool:
+        return self.prior.agreement >= TRUSTED_AGREEMENT and expected.spread_mm <= TRUSTED_SPREAD_MM
+
     def _expect(self, point: np.ndarray) -> Expectation | None:
         if self.prior is None:
             return None
@@ -142,7 +161,7 @@ class Matcher:
         grid = self.pair.b.scanned
         index = grid.to_index(place)
         inside = np.minimum(index + 0.5, np.array(grid.shape) - 0.5 - index) * grid.spacing_mm
-        return Expectation(place, linear, float(spread), float(inside.min()))
+        return Expectation(place, linear, max(float(spread), LEAST_SPREAD_MM), float(inside.min()))
 
     def _queries(self, keys: list[Keys], points: np.ndarray) -> list[torch.Tensor]:
         """Query vectors at points (N, 3): interpolated, or of the nearest lattice point."""
@@ -206,25 +225,37 @@ class Matcher:
             linears = np.concatenate([[turn for _, turn in extra], linears])
         ncc = np.full(len(places), np.nan)
         if "ncc" in self.steps:
-            places, ncc = self._polish(point, places, linears)
+            places, ncc = self._polish(point, places, linears, expected)
         if extra or "ncc" in self.steps:
             heights = score_at(self.b, queries, self.weights, places[None])[0].numpy()
         scores = heights + np.nan_to_num(ncc)
         if expected:
-            scores = scores - 0.05 * (np.linalg.norm(places - expected.place, axis=1) / 10) ** 2
+            scores = scores - OFF_PRIOR * ((places - expected.place) ** 2).sum(axis=1) / expected.spread_mm**2
         if ballot is not None and "ncc" not in self.steps:
             scores[0] = max(scores[0], scores.max() + 1e-6)  # the votes decide, unless correlation does
         order = list(suppress(places, scores, self.apart_mm))
         return Found(places[order], scores[order], heights[order], ncc[order], linears[order], ballot)
 
-    def _polish(self, point: np.ndarray, places: np.ndarray, linears: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _polish(
+        self, point: np.ndarray, places: np.ndarray, linears: np.ndarray, expected: Expectation | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The last millimetres by correlation of the warped baseline patch -> places (k, 3), correlations (k,)."""
         points = np.repeat(point[None], len(places), axis=0)
         images = (self.pair.a.image, self.pair.b.image)
-        shift, height = peaks(correlate(*images, points, places, linears, NCC_STEP_MM, PATCH_MM, REACH_MM), NCC_STEP_MM)
+        found = correlate(*images, points, places, linears, NCC_STEP_MM, PATCH_MM, REACH_MM)
+        if expected is None:
+            shift, height = peaks(found, NCC_STEP_MM)
+        else:
+            shift, height = peaks(found, NCC_STEP_MM, expected.place - places, STAY / expected.spread_mm**2)
         grid = self.pair.b.scanned
         inside = grid.to_world(grid.to_index(places + shift).clip(-0.5, np.array(grid.shape) - 0.5))
         return inside, height
+
+
+def _support(found: Found) -> float:
+    """The best joint score; where there is nothing to compare with, at the skin say, correlation stands in."""
+    unknown = found.heights <= NOWHERE + 1e-6
+    return float((found.scores + np.where(unknown, np.nan_to_num(found.ncc) - found.heights, 0.0)).max())
 
 
 def _snapped(geometry: Geometry, points_lps_mm: np.ndarray) -> np.ndarray:

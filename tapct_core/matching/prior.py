@@ -9,15 +9,18 @@ to a field of point pairs (Ourselin et al. 2001), from which the motion near any
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.spatial import cKDTree
 
+from ..geometry import Geometry
 from .affine import IDENTITY, apply, fit_affine, fit_rigid, local_affines, ransac_rigid
 from .correlation import correlate, peaks, sharpness
 from .prepared import Prepared
-from .similarity import Keys
+from .similarity import NEIGHBOURS, Keys
 
 _LEVELS = ((4.0, 40.0, 24.0, 400), (3.0, 30.0, 12.0, 800), (2.5, 25.0, 7.5, 1200))
 """Block matching from coarse to fine: sample step, patch side and reach in mm, and number of blocks."""
@@ -25,6 +28,8 @@ SHARP = 0.1
 """Fall of correlation beside its peak from which a pair counts in full."""
 NEAR_MM = 30.0
 """Pairs within about this distance decide the motion at a click."""
+NEAREST = 160
+"""Pairs that take part in one local motion: those beyond have next to no weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +53,14 @@ class Prior:
         base = np.broadcast_to(self.motion, (len(points), 3, 4))
         if len(self.points_a) < 8:
             return apply(self.motion, points), base[:, :, :3].copy(), np.full(len(points), 20.0)
-        distance = np.linalg.norm(points[:, None] - self.points_a[None], axis=2)
-        width = np.maximum(NEAR_MM, np.partition(distance, 7, axis=1)[:, 7])
-        weights = self.weights * np.exp(-0.5 * (distance / width[:, None]) ** 2)
-        return local_affines(points, self.points_a, self.points_b, weights, base, scale_mm=3.0)
+        distance, near = self._tree.query(points, min(NEAREST, len(self.points_a)))
+        width = np.maximum(NEAR_MM, distance[:, 7])
+        weights = self.weights[near] * np.exp(-0.5 * (distance / width[:, None]) ** 2)
+        return local_affines(points, self.points_a[near], self.points_b[near], weights, base, scale_mm=3.0)
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(self.points_a)
 
     def inverse(self) -> Prior:
         """The way back."""
@@ -182,14 +191,13 @@ def _block_matching(a: Prepared, b: Prepared, start: Prior, places_a: _Places, r
         if len(at) < 8:
             return prior
         found = correlate(a.image, b.image, at, places, linear, step, patch, reach)
-        shift, height = peaks(found, step)
-        good = height > 0.4
+        scanned = _share_inside(a.scanned, at, patch) * _share_inside(b.scanned, places, patch)
+        shift, weights = _pairs(found, step, at, places, scanned, prior.motion)
+        good = weights > 0
         if good.sum() < 8:
             return prior
-        first, second, weights = at[good], (places + shift)[good], (height[good] - 0.3) ** 2
-        weights = weights * np.clip(sharpness(found)[good] / SHARP, 0.05, 1.0)
-        weights = weights * _consistency(first, second, weights, prior.motion)
-        rigid = fit_rigid(first, second, weights / (1 + (np.linalg.norm(shift[good], axis=1) / 10) ** 2))
+        first, second, weights, moved = at[good], (places + shift)[good], weights[good], shift[good]
+        rigid = fit_rigid(first, second, weights / (1 + (np.linalg.norm(moved, axis=1) / 10) ** 2))
         motion = fit_affine(first, second, weights, rigid, 4.0)
         score = places_a.agreement(b, motion)
         if score < start.agreement - 0.02:
@@ -198,14 +206,33 @@ def _block_matching(a: Prepared, b: Prepared, start: Prior, places_a: _Places, r
     return prior
 
 
-def _consistency(a: np.ndarray, b: np.ndarray, weights: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """How well each pair fits what its neighbours say, 0 to 1: a pair does not vote on itself."""
-    distance = np.linalg.norm(a[:, None] - a[None], axis=2)
-    width = np.maximum(NEAR_MM, np.partition(distance, 8, axis=1)[:, 8])
-    near = weights * np.exp(-0.5 * (distance / width[:, None]) ** 2)
-    np.fill_diagonal(near, 0)
-    expected, _, _ = local_affines(a, a, b, near, np.broadcast_to(base, (len(a), 3, 4)), scale_mm=3.0, rounds=3)
-    return 1 / (1 + (np.linalg.norm(expected - b, axis=1) / 8.0) ** 4)
+def _pairs(
+    found: torch.Tensor, step: float, at: np.ndarray, places: np.ndarray, scanned: np.ndarray, base: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each block's shift (N, 3) mm and its weight (N,), 0 where nothing correlates.
+
+    Much weight has a block that correlates well at one place only, that was ``scanned`` whole (share, (N,)), and
+    that went where its neighbours went. ``found`` (N, s, s, s) is centred on ``places`` (N, 3).
+    """
+    shift, height = peaks(found, step)
+    weights = np.where(height > 0.4, (height - 0.3) ** 2, 0.0) * np.clip(sharpness(found) / SHARP, 0.05, 1.0)
+    weights = weights * scanned**2
+    misfit = np.linalg.norm(_neighbours_word(at, places + shift, weights, base) - places - shift, axis=1)
+    return shift, weights / (1 + (misfit / 8.0) ** 4)
+
+
+def _neighbours_word(a: np.ndarray, b: np.ndarray, weights: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Where its neighbours expect each of the pairs, (N, 3) LPS mm of b: a pair does not vote on itself."""
+    distance, near = cKDTree(a).query(a, min(NEAREST, len(a)))
+    width = np.maximum(NEAR_MM, distance[:, min(8, len(a) - 1)])
+    nearby = weights[near] * np.exp(-0.5 * (distance / width[:, None]) ** 2) * (near != np.arange(len(a))[:, None])
+    base = np.broadcast_to(base, (len(a), 3, 4))
+    return local_affines(a, a[near], b[near], nearby, base, scale_mm=3.0, rounds=3)[0]
+
+
+def _share_inside(scanned: Geometry, points: np.ndarray, patch_mm: float) -> np.ndarray:
+    """Share of a cube round each point that lies in the field of view, (N,): what is beyond repeats the border."""
+    return scanned.contains(points[:, None] + NEIGHBOURS * (patch_mm / 3)).mean(axis=1)
 
 
 def _textured(scan: Prepared, count: int, rng: np.random.Generator) -> np.ndarray:

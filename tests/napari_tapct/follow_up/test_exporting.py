@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.uid import generate_uid
+from pydicom.uid import CTImageStorage, generate_uid
 from scipy import ndimage
 
 from napari_tapct.follow_up.exporting import export_all
@@ -58,6 +58,7 @@ def _with_uids(source: Path, target: Path) -> Path:
     for number, path in enumerate(sorted(source.iterdir())):
         one = pydicom.dcmread(path)
         one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, series, frame
+        one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = CTImageStorage
         one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         one.save_as(target / f"{number:03d}.dcm")
     return target

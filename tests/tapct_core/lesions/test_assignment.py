@@ -67,6 +67,13 @@ def test_split_and_merged():
     assert links.disappeared == ()
 
 
+def test_of_two_lesions_that_became_one_between_them_the_second_has_merged():
+    """Each half is 10 mm off, which is no shift that both have in common."""
+    links = link_findings(np.array([[0, 0, 10.0], [0, 0, -10.0]]), np.zeros((1, 3)), np.array([7.5, 7.5]))
+    assert len(links.merged) == 1 and links.disappeared == ()
+    assert set(links.merged) | {links.lesion_of[0]} == {0, 1}
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_links_are_as_good_as_the_best_of_all_permutations(seed):
     rng = np.random.default_rng(seed)

@@ -1,0 +1,91 @@
+"""A scan made ready: keys that keep what tokens say, on one grid, in the baseline's language."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tapct_core.features import FeatureMap
+from tapct_core.geometry import Geometry
+from tapct_core.matching.prepared import IMAGE_MM, KEY_LENGTH, prepare
+
+
+def tissue(shape, seed=0) -> np.ndarray:
+    """A box of varied soft tissue in air."""
+    hu = np.full(shape, -1000, np.int16)
+    inner = tuple(slice(n // 5, n - n // 5) for n in shape)
+    hu[inner] = np.random.default_rng(seed).normal(50, 60, hu[inner].shape)
+    return hu
+
+
+def feature_map(dim: int, seed: int = 0, rank: int = 40) -> FeatureMap:
+    """Tokens of a given rank on a grid of 8 mm, a quarter of them not valid."""
+    grid = Geometry.from_spacing((8, 10, 12), (8, 8, 8), (5, -7, 40))
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).standard_normal((rank, dim))  # one language for all seeds
+    tokens = rng.standard_normal((*grid.shape, rank)) @ mixing + 3.0
+    valid = np.ones(grid.shape, bool)
+    valid[:2] = False
+    hu = tissue((32, 40, 48), seed)
+    return FeatureMap(
+        tokens.astype(np.float16), valid, grid, hu, grid.resized(hu.shape), np.zeros((0, dim), np.float16)
+    )
+
+
+def test_without_an_encoder_there_are_hu_keys_alone():
+    hu = tissue((30, 40, 40))
+    grid = Geometry.from_spacing((30, 40, 40), (3, 3, 3))
+    coarse = grid.resized((10, 10, 10))
+    none = FeatureMap(
+        np.zeros((10, 10, 10, 0), np.float16),
+        np.ones((10, 10, 10), bool),
+        coarse,
+        hu,
+        grid,
+        np.zeros((0, 0), np.float16),
+    )
+    assert list(prepare(none).keys) == ["hu"]
+    assert list(prepare(feature_map(64)).keys) == ["tokens", "pooled", "hu"]
+
+
+@pytest.mark.parametrize("dim", [64, 300])
+def test_short_keys_have_the_cosines_of_centred_tokens(dim):
+    features = feature_map(dim)
+    keys = prepare(features).keys["tokens"]
+    assert keys.vectors.shape[-1] == min(dim, KEY_LENGTH)
+    tokens = features.tokens[features.valid].astype(np.float32)
+    centred = torch.from_numpy(tokens - tokens.mean(axis=0))
+    short = keys.vectors[torch.from_numpy(features.valid)]
+    expected = F.normalize(centred, dim=1) @ F.normalize(centred, dim=1).T
+    found = F.normalize(short, dim=1) @ F.normalize(short, dim=1).T
+    assert (found - expected).abs().max() < 0.02
+    assert not keys.vectors[torch.from_numpy(~features.valid)].any()
+
+
+def test_a_follow_up_is_put_into_its_baseline_s_axes():
+    a, b = feature_map(300), feature_map(300, seed=1)
+    first = prepare(a)
+    second = prepare(b, like=first)
+    assert second.projection is first.projection and second.basis is first.basis
+    own = prepare(b)
+    assert not torch.allclose(own.keys["tokens"].vectors, second.keys["tokens"].vectors, atol=1e-2)
+
+
+def test_all_evidence_shares_one_grid_and_the_image_keeps_the_box():
+    features = feature_map(64)
+    ready = prepare(features)
+    assert all(keys.grid is ready.grid for keys in ready.keys.values())
+    assert ready.scanned is features.hu_geometry
+    assert np.allclose(ready.image.geometry.spacing_mm, IMAGE_MM)
+    corner = features.hu_geometry.to_world((-0.5, -0.5, -0.5))
+    assert np.allclose(ready.image.geometry.to_world((-0.5, -0.5, -0.5)), corner)
+
+
+def test_the_body_is_told_from_air_and_from_beyond():
+    features = feature_map(64)
+    ready = prepare(features)
+    middle = features.hu_geometry.to_world((16, 20, 24))
+    corner = features.hu_geometry.to_world((1, 1, 1))
+    assert ready.in_body(np.array([middle, corner, middle + 1e4])).tolist() == [True, False, False]
