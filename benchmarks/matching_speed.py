@@ -60,7 +60,7 @@ def _in_own_process(home: Path, data: Path) -> dict[str, float]:
     """One turn with the code of ``home``, on one thread, in a fresh interpreter."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     run = subprocess.run(
-        [sys.executable, str(Path(__file__).resolve()), "--data", str(data), "--once"],
+        [sys.executable, str(Path(__file__).resolve()), "--data", str(data.resolve()), "--once"],
         env={**os.environ, **threads, "PYTHONPATH": str(home)}, cwd=home, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(run.stdout.splitlines()[-1])

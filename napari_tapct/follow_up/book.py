@@ -259,12 +259,19 @@ class StudyBook:
         for scan in sorted(wanted, key=lambda one: one is not self.session.active):  # the one looked at: the baseline
             if self.timepoint_of(scan) is None:
                 self._bind(scan)
+                self._put_shown_first()
                 changed = True
             name = self.timepoint_of(scan)
             if scan.date and scan.date != self.study.timepoints[self.study.order(name)].date:
                 self._each(lambda study, name=name, date=scan.date: set_date(study, name, date))
                 changed = True
         return changed
+
+    def _put_shown_first(self) -> None:
+        """While nothing is dated or marked, a scan that is shown is the baseline of those that are opened hidden."""
+        if not self.study.lesions and not any(timepoint.date for timepoint in self.study.timepoints):
+            hidden = {name for name, (scan, _) in self._bound.items() if not scan.layer.visible}
+            self._each(lambda study: study.timepoints.sort(key=lambda timepoint: timepoint.name in hidden))
 
     def _known(self, scan: Scan) -> Timepoint | None:
         """The unbound time point of a scan's file, or of its name if it has no file."""

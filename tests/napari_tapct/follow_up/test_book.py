@@ -169,6 +169,15 @@ def test_the_scan_that_is_looked_at_is_the_baseline_while_no_dates_say_otherwise
     assert [t.name for t in StudyBook(session).study.timepoints] == ["b", "a", "c"]
 
 
+def test_a_hidden_scan_that_is_opened_before_the_shown_one_is_not_the_baseline():
+    viewer, book = book_with()
+    for name, visible in (("later", False), ("first", True)):
+        layer = ct_image(CTVolume(np.zeros((4, 5, 6), np.int16), Geometry.from_spacing((4, 5, 6), (1, 1, 1))), name)
+        layer.visible = visible
+        viewer.add_layer(layer)
+    assert [t.name for t in book.study.timepoints] == ["first", "later"] and book.timepoint == "later"
+
+
 def test_closing_a_scan_keeps_its_findings_and_a_new_name_is_everywhere_even_after_undo():
     viewer, book = book_with("a", "b")
     uid = mark(book, "L1")
