@@ -189,21 +189,23 @@ def tables(found: dict) -> list[str]:
 
 
 def _verdict(mean, default: Recipe) -> str:
+    """By the classes that change phase, which is what the default has to bear, and by all classes."""
     lines = []
     for copies in (0, COPIES):
         means = {
-            (s, p): mean(lambda x, k=(copies, s, p): (x.copies, x.standardise, x.prior) == k)[0]
+            (s, p): mean(lambda x, k=(copies, s, p): (x.copies, x.standardise, x.prior) == k)
             for s in ("fit", "scan")
             for p in (*PRIORS, ADAPTED)
         }
-        best = max(means, key=means.get)
         own = means[default.standardise, default.prior]
         what = "One phase" if copies == 0 else f"{COPIES} phase copies"
-        lines.append(
-            f"- {what}: best over columns, trials and phases is {_words(*best)}, mean Dice {means[best]:.3f}; the "
-            f"default, {_words(default.standardise, default.prior)}, has {own:.3f}."
-        )
-    return "The pick:\n\n" + "\n".join(lines)
+        for place, whose in ((1, "the classes that change"), (0, "all classes")):
+            best = max(means, key=lambda key, place=place: means[key][place])
+            lines.append(
+                f"- {what}, mean Dice of {whose}: best is {_words(*best)}, {means[best][place]:.3f}; the default, "
+                f"{_words(default.standardise, default.prior)}, has {own[place]:.3f}."
+            )
+    return "The pick, over columns, trials and phases:\n\n" + "\n".join(lines)
 
 
 def _words(standardise: str, prior: float | str) -> str:

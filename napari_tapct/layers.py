@@ -47,6 +47,7 @@ def ct_layer(volume: CTVolume, name: str, window: tuple[float, float] | None = N
         **placement(volume.geometry),
         "name": name,
         "colormap": "gray",
+        "interpolation2d": "linear",  # as every radiology viewer draws it; values under the mouse stay the voxels'
         "contrast_limits": (level - width / 2, level + width / 2),
         "metadata": {GEOMETRY: volume.geometry, SOURCE: volume.source},
     }
