@@ -39,7 +39,8 @@ def _choice(row: dict[str, Any]) -> Choice:
     name, folder, megabytes = row["name"], row["folder"], row["download_mb"]
     where = f"{_size(Path(folder))} in {folder}." if folder else f"Not downloaded yet: about {megabytes} MB."
     if name == PACKAGED:
-        words = f"Small 3D encoder that comes with the plugin, no download. Licence: {row['licence']}. {where}"
+        size = _size(Path(folder)) if folder else "nothing in this build"
+        words = f"Small 3D encoder that comes with the plugin ({size}), no download. Licence: {row['licence']}."
         return Choice(name, f"{name} (packaged)", words)
     if name == UNTRAINED:
         words = "Random numbers, trained on nothing: a control to compare with. No licence, no files, no download."

@@ -26,16 +26,20 @@ if TYPE_CHECKING:
 
 SIZE = (1500, 940)
 PATIENCE_S = 900.0
-TISSUES = (
-    ("background", (-130, -60)),
-    ("organs and muscle", (30, 130)),
-    ("bone", (300, 2000)),
+TISSUES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("background", ()),
+    ("liver", ("liver",)),
+    ("spleen", ("spleen",)),
+    ("kidneys", ("kidney",)),
+    ("spine", ("vertebrae",)),
+    ("back muscles", ("autochthon",)),
 )
-"""Classes painted for the picture, and the HU of the places where a person would paint them; background is fat."""
-APART = 12
+"""Classes painted for the picture, and how the sample's labels of the places where a person would paint them begin."""
+APART = 10
 """Pixels between two strokes of a class."""
-PAINTED = (86, 91, 96)
-"""Slices that are painted on; the middle one is shown."""
+PAINTED = (80, 87, 94, 101)
+SHOWN = 90
+"""Slices that are painted on, and the one between them that is shown."""
 
 
 def write(out: Path) -> list[Path]:
@@ -92,7 +96,7 @@ def features(viewer: Viewer) -> None:
 
 
 def segment(viewer: Viewer) -> None:
-    """A few strokes of three tissues, and what follows from them."""
+    """A few strokes on some slices, and what follows from them on a slice between."""
     viewer.open_sample("napari-tapct", "abdomen_pelvis")
     viewer.layers["organs"].visible = False
     embedder = dock(viewer, "Features")
@@ -104,27 +108,29 @@ def segment(viewer: Viewer) -> None:
         [LabelClass(i + 1, name, PALETTE[i]) for i, (name, _) in enumerate(TISSUES)],
     )
     layer = session.painting.strokes(session.active)
-    look(viewer, session, np.array([PAINTED[1], 50.0, 61.0]) / np.array(session.active.volume.hu.shape))
+    look(viewer, session, np.array([SHOWN, 50.0, 61.0]) / np.array(session.active.volume.hu.shape))
     layer.brush_size = 1
     widget.use_hu.setChecked(True)
+    labels = load_sample("abdomen_pelvis")["labels"]
     for z in PAINTED:
-        for value, (_, hu) in enumerate(TISSUES, start=1):
-            for y, x in strokes_in(session.active.volume.hu[z], hu):
+        for value, (_, names) in enumerate(TISSUES, start=1):
+            for y, x in strokes_in(labels, names, z):
                 layer.paint((z, y, x), value)
     widget.update_result()
     wait(lambda: "Up to date" in widget.state.text())
     widget.classes.select(2)
 
 
-def strokes_in(hu: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
-    """Places (y, x) of a few short strokes in a slice, inside the body, where all HU lie within ``limits``."""
+def strokes_in(labels: LabelMap, names: tuple[str, ...], z: int) -> np.ndarray:
+    """Places (y, x) of a few short strokes well inside one class of a slice; without ``names`` where no class is."""
     from scipy import ndimage
 
-    body = ndimage.binary_fill_holes(ndimage.binary_opening(hu > -300, iterations=2))
-    good = ndimage.binary_erosion(body, iterations=3) & (hu > limits[0]) & (hu < limits[1])
-    starts = np.argwhere(good[:, :-2] & good[:, 1:-1] & good[:, 2:])
+    classes = tuple(name for _, painted in TISSUES for name in painted)
+    values = [value for value, name in labels.names.items() if name.startswith(names or classes)]
+    inside = np.isin(labels.labels[z], values)
+    good = ndimage.binary_erosion(inside if names else ~inside, iterations=2)
     chosen: list[np.ndarray] = []
-    for start in starts:
+    for start in np.argwhere(good[:, :-2] & good[:, 1:-1] & good[:, 2:]):
         if all(np.abs(start - other).max() >= APART for other in chosen):
             chosen.append(start)
     return np.array([(y, x + step) for y, x in chosen for step in range(3)]).reshape(-1, 2)
