@@ -64,8 +64,8 @@ def test_warm_up_is_the_papers(name):
         (["views.local_size=[12,25,24]"], "whole number of patches"),
         (["schedule.head_only_steps=5"], "model.init_from"),
         (["online.every=5"], "online.cases"),
-        (["mask.probability=0"], "loss.ibot=0"),
-        (["loss.dino=0", "loss.ibot=0"], "loss"),
+        (["loss.ibot=1", "mask.probability=0"], "loss.ibot=0"),
+        (["loss.dino=0", "loss.ibot=0", "loss.dense=0"], "loss"),
         (["model.embed_dim=190"], "heads"),
         (["steps"], "key=value"),
         (["data=3"], "data is a section"),
@@ -97,12 +97,12 @@ def test_overrides_reach_nested_values():
 
 
 def test_a_warm_up_longer_than_the_run_is_scaled_with_a_warning():
-    with pytest.warns(UserWarning, match="schedule.warmup_steps=300 does not fit a run of 50 steps; taking 5"):
+    with pytest.warns(UserWarning, match="schedule.warmup_steps=100 does not fit a run of 50 steps; taking 5"):
         schedule = load_config(
             XS, ["schedule.steps=50", "schedule.teacher_temperature_steps=20", "schedule.freeze_last_layer_steps=1"]
         ).schedule
     assert (schedule.steps, schedule.warmup_steps) == (50, 5)
-    assert load_config(XS, ["schedule.steps=1200"]).schedule.warmup_steps == 300
+    assert load_config(XS, ["schedule.steps=1200"]).schedule.warmup_steps == 100
 
 
 def test_the_rate_follows_the_square_root_of_the_batch():
