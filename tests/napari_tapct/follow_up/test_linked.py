@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QEnterEvent, QWheelEvent
+from qtpy.QtGui import QEnterEvent, QMouseEvent, QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QPushButton, QWidget
 from scipy.spatial.transform import Rotation
@@ -158,7 +158,7 @@ def test_the_cross_is_where_the_other_mouse_points(two):
             place = QPoint(canvas.width() // 2, canvas.height() // 2) + step
             before = source.cursor.position
             for _ in range(200):  # napari throttles moves, and a busy machine drops some
-                QTest.mouseMove(canvas, place)
+                move(canvas, place)
                 QTest.qWait(20)
                 if source.cursor.position != before and "linked cursor" in cross_viewer.layers:
                     break
@@ -175,6 +175,13 @@ def test_the_cross_is_where_the_other_mouse_points(two):
     assert not viewer.layers["linked cursor"].visible
     linked.viewer_model.dims.set_current_step(0, 9)  # as the table does while the mouse is over it
     assert not viewer.layers["linked cursor"].visible
+
+
+def move(canvas: QWidget, place: QPoint) -> None:
+    """The mouse moves over a canvas, as Qt says it: the real pointer would go to whichever window lies on top."""
+    there = QPointF(canvas.mapToGlobal(place))
+    event = QMouseEvent(QEvent.MouseMove, QPointF(place), there, Qt.NoButton, Qt.NoButton, Qt.NoModifier)
+    QApplication.sendEvent(canvas, event)
 
 
 def enter(canvas: QWidget) -> None:
