@@ -28,7 +28,7 @@ from training.log import read_log
 CONFIG = "training/configs/tap_ct_xs_3d.yaml"
 LIMBS = ("001", "002", "003", "006", "008", "010", "012", "014", "015", "018", "019", "023")
 TRAIN = (
-    "crlm_ct_1004", "lidc_0314", "ts_aorta_cta", "cip_chest_64", "pyradiomics_lung1", *(f"sts_{n}" for n in LIMBS),
+    "crlm_ct_1004", "lidc_0314", "ts_aorta_cta", "pyradiomics_lung1", *(f"sts_{n}" for n in LIMBS),
 )  # fmt: skip
 """The train patients' CTs, by the beginning of the file's name."""
 _SHORT = {"schedule.warmup_steps": 40}
@@ -40,6 +40,7 @@ _COARSE = {
 }  # fmt: skip
 _FLAT = {"model.patch_size": [2, 4, 4], "model.img_size": [8, 48, 48], "views.global_size": [8, 48, 48]}
 _WIDE = {"model.img_size": [16, 64, 64], "views.global_size": [16, 64, 64], "data.block": [20, 104, 104]}
+_CUBE = {"model.img_size": [24, 36, 36], "views.global_size": [24, 36, 36], "data.block": [32, 60, 60]}
 _JOINED = {
     "loss.dino": 0.3, "loss.ibot": 0.3, "loss.koleo": 0.005, "views.n_local": 2, "mask.probability": 0.5,
 }  # fmt: skip
@@ -51,6 +52,7 @@ RECIPES: dict[str, dict] = {
     "2.5 x 2 x 2 mm, patch 4 x 8 x 8": _COARSE,
     "patch 2 x 4 x 4": _FLAT,
     "crops of 16 x 64 x 64": _WIDE,
+    "crops of 24 x 36 x 36": _CUBE,
     "with 0.3 DINO, 0.3 iBOT, 0.005 KoLeo": _JOINED,
     "the teacher's positives": {"loss.dense_positives": "teacher"},
     "temperature 0.05": {"loss.dense_temperature": 0.05},

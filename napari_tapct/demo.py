@@ -36,15 +36,23 @@ def show() -> None:
 
 
 def write_pictures(out: Path) -> list[Path]:
-    """Pictures of the widgets at work, drawn on a virtual display in a process of its own."""
+    """Pictures of the widgets at work; see :func:`draw`."""
+    return draw("napari_tapct.pictures", out, "plugin_*.png")
+
+
+def draw(module: str, out: Path, pattern: str) -> list[Path]:
+    """``python -m MODULE OUT`` on a virtual display in a process of its own -> the pictures that it wrote.
+
+    Raises UserError where there is no virtual display to draw on.
+    """
     from tapct_core.errors import UserError
 
     if shutil.which("xvfb-run") is None:
         raise UserError("there is no display and no xvfb-run; install xvfb, or run this where there is a display")
     out.mkdir(parents=True, exist_ok=True)
     screen = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24"]
-    subprocess.run([*screen, sys.executable, "-m", "napari_tapct.pictures", str(out)], check=True)
-    return sorted(out.glob("plugin_*.png"))
+    subprocess.run([*screen, sys.executable, "-m", module, str(out)], check=True)
+    return sorted(out.glob(pattern))
 
 
 def has_display() -> bool:

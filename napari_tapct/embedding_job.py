@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .encoder_choice import preload_torch
+from .cached import open_cached
 from .jobs import Job
 from .preferences import cache_limit_gb
+from .torch_loading import load_torch
 
 if TYPE_CHECKING:
     from tapct_core.encoders import Encoder
@@ -34,12 +34,16 @@ def embed_scan(
     choice: EmbeddingChoice,
     loaded: Encoder | None,
     focus_lps_mm: tuple[float, float, float],
-) -> tuple[Encoder, FeatureMap]:
+) -> tuple[Encoder | None, FeatureMap]:
     """The encoder (``loaded``, if it is the chosen one) and the features. Runs on a worker's thread.
 
-    A run that was cancelled or killed goes on from its last checkpoint, which is written every minute.
+    Features that are in the cache need no encoder: it stays None if it was. A run that was cancelled or killed goes
+    on from its last checkpoint, which is written every minute.
     """
-    preload_torch()
+    found = open_cached(volume, choice)
+    if found is not None:
+        return loaded, found
+    load_torch()
     from tapct_core.embedding import effective_spec, embed_cached
     from tapct_core.store import FeatureStore, feature_key
 
@@ -62,17 +66,9 @@ def embed_scan(
     return encoder, features
 
 
-def warm_up(job: Job) -> None:
-    """Loads what opening features from the cache would otherwise wait for: PyTorch and zarr, a second or two."""
-    preload_torch()
-    for name in ("tapct_core.encoders.encoder", "tapct_core.embedding", "zarr"):
-        if not job.cancelled():
-            import_module(name)
-
-
 def load(choice: EmbeddingChoice) -> Encoder:
     """The chosen encoder on its device; without ``download`` no network is asked."""
-    preload_torch()
+    load_torch()
     from tapct_core.encoders import load_encoder
 
     return load_encoder(choice.encoder, device=choice.device, offline=None if choice.download else True)

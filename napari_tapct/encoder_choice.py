@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,26 +65,3 @@ def gpu_in_sight() -> bool:
     from shutil import which
 
     return Path("/proc/driver/nvidia").exists() or which("nvidia-smi") is not None
-
-
-def preload_torch() -> None:
-    """Loads torch's libraries without holding Python's global lock, on which the interface thread would wait.
-
-    ``import torch`` keeps it for as long as the system loader takes, which was 0.7 s on a busy machine. A
-    library that is loaded already costs the import nothing; where this does not work, the import loads it.
-    """
-    if "torch" in sys.modules or sys.platform == "win32":
-        return
-    import ctypes
-
-    spec = find_spec("torch")
-    if spec is None or spec.origin is None:
-        return
-    suffix = "dylib" if sys.platform == "darwin" else "so"
-    loader = ctypes.CDLL(None).dlopen  # ctypes releases the lock for functions it calls, not for CDLL itself
-    loader.restype, loader.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
-    library = Path(spec.origin).parent / "lib" / f"libtorch_python.{suffix}"
-    # Its first use under the lock would fetch it from the disk page by page.
-    with suppress(OSError):
-        library.read_bytes()
-    loader(os.fsencode(library), os.RTLD_LAZY)

@@ -24,13 +24,14 @@ from qtpy.QtWidgets import (
 
 from .cached import is_cached
 from .clicks import clicker
-from .embedding_job import EmbeddingChoice, embed_scan, warm_up
+from .embedding_job import EmbeddingChoice, embed_scan
 from .encoder_choice import Choice, choices, folder_choice, gpu_in_sight
 from .feature_views import heat_limits, pca_colours, pca_layer, similarity_layer
 from .jobs import Job, JobBar
 from .living import bind_key, living
 from .preferences import preference
 from .session import Scan, run_for, session_of
+from .torch_loading import load_torch
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -191,18 +192,15 @@ class FeaturesWidget(QWidget):
 
     def _look_into_cache(self, scan: Scan) -> None:
         key, choice = self._mark_key(scan), self.choice
-        name = Path(choice.encoder).name  # a folder's encoder goes by its folder's name
         self._marks[key] = False
 
         def done(found: bool) -> None:
             self._marks[key] = found
             if found:
                 self.refresh()
-                if "torch" not in sys.modules:  # it will be wanted in a moment
-                    Job("Loading PyTorch", warm_up, owner=self).start()
 
-        function = lambda job: is_cached(scan.volume, name, choice.plan, choice.overlap)  # noqa: E731
-        run_for(scan, Job("Looking into the cache", function, owner=self, done=done))
+        job = Job("Looking into the cache", lambda job: is_cached(scan.volume, choice), owner=self, done=done)
+        run_for(scan, job)
 
     def _on_encoder(self, *_: object) -> None:
         self.about.setText(self._chosen.words)
@@ -259,9 +257,12 @@ class FeaturesWidget(QWidget):
 
         def done(found: tuple) -> None:
             encoder, features = found
-            self.session.encoder, self._loaded_choice = encoder, (choice.encoder, choice.device)
-            self.on_cpu.setVisible(encoder.device.type == "cpu")
+            if encoder is not None:
+                self.session.encoder, self._loaded_choice = encoder, (choice.encoder, choice.device)
+                self.on_cpu.setVisible(encoder.device.type == "cpu")
             self.session.set_features(scan, features)
+            if "torch" not in sys.modules:  # strokes and clicks will want it in a moment
+                Job("Loading PyTorch", lambda job: load_torch(), owner=self).start()
 
         def function(job: Job) -> tuple:
             return embed_scan(job, scan.volume, choice, loaded, focus)
@@ -328,6 +329,7 @@ class FeaturesWidget(QWidget):
         scans = self._comparable()
 
         def function(job: Job) -> list[np.ndarray]:
+            load_torch()
             from tapct_core.matching import similarity_map
 
             query = scan.features.sample(point_lps_mm)[0]

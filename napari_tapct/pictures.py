@@ -1,6 +1,6 @@
 """Pictures of the plugin at work on real CTs, as the documentation shows them.
 
-    python -m napari_tapct.pictures FOLDER        writes plugin_scans.png, plugin_features.png, plugin_segment.png
+python -m napari_tapct.pictures FOLDER        writes plugin_scans.png, plugin_features.png, plugin_segment.png
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from .living import living
 from .opening import Opener
 from .session import session_of
 from .status import StatusLine
+from .unfinished_box import UnfinishedBox
 from .window import WindowBox
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ class ScansWidget(QWidget):
         self.opener = self.session.opener = Opener(self.session, self, self.bar.watch)
         self.opener.opened.connect(self.opened)
         column = QVBoxLayout(self)
-        column.addWidget(self._unfinished_box())
-        self.unfinished_box.setVisible(self.unfinished is not None)  # Qt hides what gets a parent
+        autosave_of(self.session)
+        self.unfinished_box = UnfinishedBox("Unfinished work", unfinished(), self._on_resume)
+        column.addWidget(self.unfinished_box)
+        self.unfinished_box.offer()
         column.addLayout(self._open_row())
         column.addWidget(self.bar)
         column.addWidget(self._time_points(), 1)
@@ -74,28 +77,8 @@ class ScansWidget(QWidget):
             row.addWidget(button)
         return row
 
-    def _unfinished_box(self) -> QGroupBox:
-        """Offers what a killed or closed napari left behind; hidden when there is nothing."""
-        box = QGroupBox("Unfinished work")
-        autosave_of(self.session)
-        found = unfinished()
-        self.unfinished = found[0] if found else None
-        text = QLabel(self.unfinished.words if self.unfinished else "")
-        text.setWordWrap(True)
-        self.resume_button, self.discard_button = QPushButton("Resume"), QPushButton("Discard")
-        self.resume_button.clicked.connect(self._on_resume)
-        self.discard_button.clicked.connect(self._on_discard)
-        row = QHBoxLayout()
-        row.addWidget(self.resume_button)
-        row.addWidget(self.discard_button)
-        column = QVBoxLayout(box)
-        column.addWidget(text)
-        column.addLayout(row)
-        self.unfinished_box = box
-        return box
-
     def _on_resume(self) -> None:
-        old = self.unfinished
+        old = self.unfinished_box.work
         self.unfinished_box.hide()
 
         def done(found: tuple) -> None:
@@ -109,10 +92,6 @@ class ScansWidget(QWidget):
         job = Job("Reading unfinished work", lambda job: read_back(old), owner=self, done=done, failed=failed)
         self.bar.watch(job)
         job.start()
-
-    def _on_discard(self) -> None:
-        self.unfinished.discard()
-        self.unfinished_box.hide()
 
     def _time_points(self) -> QGroupBox:
         box = QGroupBox("Time points")

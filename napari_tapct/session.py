@@ -20,6 +20,7 @@ from tapct_core.volume import CTVolume
 from .inner import canvas_widget, keep_canvas_current
 from .layers import GEOMETRY, SOURCE, ct_from_layer
 from .painting import Painting
+from .torch_loading import thaw
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -99,6 +100,7 @@ class Session:
         keep_canvas_current(viewer.layers, self._canvas)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.events.removed.connect(thaw)
         viewer.layers.selection.events.active.connect(self._on_selected)
         for layer in viewer.layers:
             self._add(layer)

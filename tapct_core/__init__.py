@@ -12,15 +12,16 @@ World coordinates are LPS+ millimetres, arrays are (z, y, x). For research only;
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from .lazy import fetch
 
 try:
     __version__ = version("napari-tapct")
 except PackageNotFoundError:  # a bare checkout
     __version__ = "0+unknown"
 
-# Names are fetched on first use, so that `import tapct_core` costs nothing and torch waits until it is needed.
 _HOME = {
     "UserError": "errors",
     "Geometry": "geometry",
@@ -49,12 +50,8 @@ _HOME = {
 __all__ = [*_HOME, "__version__"]
 
 
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module 'tapct_core' has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
+def __getattr__(name: str) -> Any:
+    return fetch(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

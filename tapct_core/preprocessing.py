@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from .errors import UserError
 from .geometry import Geometry, Shape
 from .volume import AIR_HU, CTVolume
+
+if TYPE_CHECKING:
+    import torch
 
 PLANS = ("release", "spacing")
 RELEASE_IN_PLANE = 224
@@ -61,7 +64,7 @@ class InputSpec:
         """
         if hu.dtype.is_floating_point:
             raise TypeError("normalise() takes int16 HU; this tensor is floating point, perhaps normalised already")
-        return hu.to(torch.float32).clamp_(*self.clip_hu).sub_(self.mean_hu).div_(self.std_hu)
+        return hu.float().clamp_(*self.clip_hu).sub_(self.mean_hu).div_(self.std_hu)
 
 
 def plan_geometry(geometry: Geometry, spec: InputSpec) -> Geometry:

@@ -11,7 +11,6 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from .geometry import Geometry
 from .lesions import Mask
@@ -57,6 +56,8 @@ def thumbnail(
 
     What lies outside the scan is air, so a place beyond its border gives a black picture, and no error.
     """
+    from scipy import ndimage  # here, so that a widget opens without waiting for scipy
+
     width, level = window or suggested_window(volume, np.asarray(point_lps_mm))
     index = volume.geometry.to_index(point_lps_mm)
     z = int(np.rint(index[0]))

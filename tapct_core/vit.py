@@ -199,6 +199,8 @@ class VisionTransformer3D(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """DINOv2's initialisation: normal of 0.02 cut at two deviations, zero biases, tiny tokens."""
+        if self.pos_embed.is_meta:
+            return  # there are no numbers to draw, and asking for them makes torch import sympy for over a second
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
                 nn.init.trunc_normal_(module.weight, std=0.02)

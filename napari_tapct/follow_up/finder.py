@@ -18,7 +18,7 @@ from tapct_core.geometry import Geometry
 from tapct_core.lesions import Finding, Lesion, Mask, Study
 from tapct_core.lesions.tracking import TOP_K, link_detections, propose, source_timepoint
 
-from ..encoder_choice import preload_torch
+from ..torch_loading import load_torch
 from .timepoints import snapshot
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Evidence:
 
     def pair(self, before: Scan, after: Scan) -> tuple[PreparedPair, FeatureMap, FeatureMap]:
         """The two scans made ready for any number of points; seconds at the first call, nothing later."""
-        preload_torch()
+        load_torch()
         from tapct_core.matching import prepare_pair
 
         with self._lock:

@@ -8,8 +8,6 @@ The follow-up is made from the CT with known truth (``tapct_core.synthetic``): l
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..demo import has_display
+from ..demo import draw, has_display
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -64,15 +62,8 @@ def show() -> None:
 
 
 def write_pictures(out: Path) -> list[Path]:
-    """The pictures, drawn on a virtual display in a process of its own."""
-    from tapct_core.errors import UserError
-
-    if shutil.which("xvfb-run") is None:
-        raise UserError("there is no display and no xvfb-run; install xvfb, or run this where there is a display")
-    out.mkdir(parents=True, exist_ok=True)
-    screen = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24"]
-    subprocess.run([*screen, sys.executable, "-m", "napari_tapct.follow_up.story", str(out)], check=True)
-    return sorted(out.glob("follow_up_*.png"))
+    """The pictures; see :func:`napari_tapct.demo.draw`."""
+    return draw("napari_tapct.follow_up.story", out, "follow_up_*.png")
 
 
 def write(out: Path) -> list[Path]:

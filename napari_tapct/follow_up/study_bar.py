@@ -27,6 +27,7 @@ from tapct_core.lesions.study_file import read_study
 
 from ..jobs import Job, JobBar, sentence
 from ..living import living
+from ..unfinished_box import UnfinishedBox
 from .exporting import export_all
 from .keeping import bring_scans, keeper_of, set_paths, unfinished_studies
 from .opening import add_scans, closed, read_scans
@@ -56,8 +57,9 @@ class StudyBar(QGroupBox):
         self.reader.setToolTip("Initials or a role: each decision is stored with it, and with the time")
         self.reader.textEdited.connect(self._on_reader)
         column = QVBoxLayout(self)
-        column.addWidget(self._unfinished_box())
-        self.unfinished_box.setVisible(self.unfinished is not None)
+        self.unfinished_box = UnfinishedBox("Unfinished study", unfinished_studies(), self._on_resume)
+        column.addWidget(self.unfinished_box)
+        self.unfinished_box.offer()
         grid = QGridLayout()
         for place, (text, hint, slot) in enumerate(
             (
@@ -105,26 +107,8 @@ class StudyBar(QGroupBox):
 
     # What was left behind.
 
-    def _unfinished_box(self) -> QGroupBox:
-        box = QGroupBox("Unfinished study")
-        found = unfinished_studies()
-        self.unfinished = found[0] if found else None
-        text = QLabel(self.unfinished.words if self.unfinished else "")
-        text.setWordWrap(True)
-        self.resume_button, self.discard_button = QPushButton("Resume"), QPushButton("Discard")
-        self.resume_button.clicked.connect(self._on_resume)
-        self.discard_button.clicked.connect(self._on_discard)
-        row = QHBoxLayout()
-        row.addWidget(self.resume_button)
-        row.addWidget(self.discard_button)
-        column = QVBoxLayout(box)
-        column.addWidget(text)
-        column.addLayout(row)
-        self.unfinished_box = box
-        return box
-
     def _on_resume(self) -> None:
-        old = self.unfinished
+        old = self.unfinished_box.work
         try:
             if old.file is not None:
                 self.open_study(old.file)
@@ -139,10 +123,6 @@ class StudyBar(QGroupBox):
             show_error(str(error))
             return
         self.keeper.replaces(old)
-        self.unfinished_box.hide()
-
-    def _on_discard(self) -> None:
-        self.unfinished.discard()
         self.unfinished_box.hide()
 
     # Open, save, export.

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..lazy import fetch
+from .input_config import Written, written_encoder
 from .presets import PACKAGED, PRESETS, RELEASE_LICENCE, UNTRAINED, Preset, list_encoders
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ __all__ = [
     "UNTRAINED",
     "Encoder",
     "Preset",
+    "Written",
     "list_encoders",
     "load_encoder",
     "save_encoder",
     "untrained_encoder",
     "untrained_twin",
+    "written_encoder",
 ]
 
 _WITH_TORCH = {
@@ -38,6 +41,4 @@ _WITH_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WITH_TORCH:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_WITH_TORCH[name]}", __name__), name)
+    return fetch(__name__, _WITH_TORCH, name)

@@ -25,8 +25,9 @@ from ..atomic import usual_permissions
 from ..errors import UserError
 from ..preprocessing import InputSpec
 from ..vit import VisionTransformer3D, ViTConfig
-from .config import infer_config, read_config, read_spec, written_config
+from .config import infer_config, written_config
 from .hub import CONFIG_FILE, WEIGHTS_FILE
+from .input_config import read_config, read_input
 
 PREFIX = "model."
 """The release wraps its network in an attribute of this name."""
@@ -66,7 +67,7 @@ def load_checkpoint(folder: Path, fallback: Mapping[str, Any] | None = None) -> 
         if not torch.isfinite(tensor).all():
             raise UserError(f"{weights}: tensor {name} holds NaN or infinity; fetch or export the file again")
     vit.load_state_dict(state, assign=True)
-    spec = read_spec(config, vit_config, folder / CONFIG_FILE)
+    spec = read_input(config, vit_config.patch_size, vit_config.img_size, folder / CONFIG_FILE)
     digest = hash_weights(vit)
     if config.get("weights_sha256", digest) != digest:
         raise UserError(f"{folder}: {CONFIG_FILE} and {WEIGHTS_FILE} do not belong together; export or copy both again")

@@ -6,7 +6,6 @@ refused by the name of the missing key, and unknown keys are ignored.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -18,20 +17,8 @@ from torch import Tensor
 from ..errors import UserError
 from ..preprocessing import InputSpec
 from ..vit import Grid, ViTConfig
-from .hub import CONFIG_FILE, WEIGHTS_FILE
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """A ``config.json`` as a dict; raises UserError when it is missing or no JSON object."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; an encoder is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); fetch or export it again") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is not a JSON object; fetch or export it again")
-    return config
+from .hub import CONFIG_FILE
+from .input_config import number
 
 
 def written_config(shape: ViTConfig, spec: InputSpec) -> dict[str, Any]:
@@ -87,7 +74,7 @@ def infer_config(config: Mapping[str, Any], state: Mapping[str, Tensor], path: P
         num_heads=_heads(config, dim, path),
         mlp_ratio=_mlp_ratio(config.get("mlp_ratio"), dim, hidden, gated),
         ffn_layer="swiglu" if gated else "mlp",
-        layer_norm_eps=_number(config, "layer_norm_eps", 1e-6, path.parent / CONFIG_FILE),
+        layer_norm_eps=number(config, "layer_norm_eps", 1e-6, path.parent / CONFIG_FILE),
         **certain,
     )
 
@@ -154,34 +141,3 @@ def _needed(state: Mapping[str, Tensor], name: str, path: Path) -> Tensor:
     if name not in state:
         raise UserError(f"{path} is not a TAP-CT encoder: tensor {name} is missing; use weights of this family")
     return state[name]
-
-
-def read_spec(config: Mapping[str, Any], vit: ViTConfig, path: Path) -> InputSpec:
-    """InputSpec from the config; keys it lacks take the TAP-CT release's values."""
-    default = InputSpec()
-    try:
-        return InputSpec(
-            patch_size=vit.patch_size,
-            img_size=vit.img_size,
-            clip_hu=_floats(config, "clip_hu", default.clip_hu, path),
-            mean_hu=_number(config, "mean_hu", default.mean_hu, path),
-            std_hu=_number(config, "std_hu", default.std_hu, path),
-            plan=config.get("plan", default.plan),
-            spacing_mm=_floats(config, "spacing_mm", default.spacing_mm, path),
-        )
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; correct the file") from None
-
-
-def _number(config: Mapping[str, Any], key: str, default: float, path: Path) -> float:
-    return _floats({key: [config[key]]} if key in config else {}, key, (default,), path)[0]
-
-
-def _floats(config: Mapping[str, Any], key: str, default: tuple[float, ...], path: Path) -> tuple[float, ...]:
-    values = config.get(key, default)
-    good = isinstance(values, list | tuple) and len(values) == len(default)
-    if not good or not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values):
-        raise UserError(f"{path}: {key} is {values!r}, not {len(default)} finite number(s); correct the file")
-    return tuple(float(v) for v in values)

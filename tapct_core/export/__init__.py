@@ -5,8 +5,9 @@ Each writer waits until somebody asks for it: who only wants the report's words 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ..lazy import fetch
 
 if TYPE_CHECKING:
     from .csv import COLUMNS, write_csv
@@ -26,6 +27,4 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    return fetch(__name__, _WHERE, name)

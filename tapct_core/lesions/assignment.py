@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 NEIGHBOUR_MM = 60.0
 """Lesions this near at baseline move together."""
@@ -170,6 +169,8 @@ def _energy(chosen: list[int], options: list[np.ndarray], unary: list[np.ndarray
 
 def _assign(expected: np.ndarray, found: np.ndarray, dustbin_mm: float) -> np.ndarray:
     """Finding of each lesion (N,), -1 for the dustbin: linear assignment with one bin a lesion."""
+    from scipy.optimize import linear_sum_assignment  # here, so that a widget opens without waiting for scipy
+
     n, m = len(expected), len(found)
     cost = np.full((n, m + n), dustbin_mm, dtype=np.float64)
     distance = _distances(expected, found)

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
-from scipy.spatial import ConvexHull
 
 from ..errors import UserError
 from ..geometry import Geometry
@@ -80,6 +78,8 @@ def measure(mask: np.ndarray, geometry: Geometry, hu: np.ndarray) -> Measurement
     Parts that do not touch in a slice are measured one by one: a diameter never spans a gap between them.
     Raises UserError for an empty mask or one of another shape.
     """
+    from scipy import ndimage  # here, as in _hull
+
     mask = np.asarray(mask, dtype=bool)
     if mask.shape != geometry.shape or hu.shape != geometry.shape:
         raise UserError(f"the mask is {mask.shape}, the scan {geometry.shape}; draw it on the scan it belongs to")
@@ -118,7 +118,7 @@ def axial_outline(mask: np.ndarray, geometry: Geometry, z: int) -> np.ndarray:
     if not mask[z].any():
         raise UserError(f"the mask is empty in slice {z}")
     points = _outline(mask[z])
-    points = points[ConvexHull(points).vertices]
+    points = points[_hull(points)]
     closed = np.concatenate([points, points[:1]])
     return geometry.to_world(np.column_stack([np.full(len(closed), z), closed]))
 
@@ -235,10 +235,17 @@ def _outline(flat: np.ndarray) -> np.ndarray:
     return np.concatenate(points)
 
 
+def _hull(points: np.ndarray) -> np.ndarray:
+    """Indices of the points (n, 2) on their convex hull, in order round it."""
+    from scipy.spatial import ConvexHull  # here, so that a widget opens without waiting for scipy
+
+    return ConvexHull(points).vertices
+
+
 def _diameters(points: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the longest diameter and of the longest chord of the hull at right angles to it, (2, 2) indices each."""
     plane = points * spacing_mm
-    hull = plane[ConvexHull(plane).vertices]
+    hull = plane[_hull(plane)]
     apart = np.linalg.norm(hull[:, None] - hull[None], axis=2)
     first, last = np.unravel_index(apart.argmax(), apart.shape)
     along = (hull[last] - hull[first]) / apart[first, last]

@@ -8,8 +8,9 @@ has the last word. Every step has a name and can be left out, for the ablation i
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ..lazy import fetch
 
 if TYPE_CHECKING:
     from .masks import match_masks
@@ -44,6 +45,4 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    return fetch(__name__, _WHERE, name)

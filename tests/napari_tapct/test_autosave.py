@@ -52,10 +52,10 @@ def test_killed_and_resumed(make_napari_viewer_proxy, ct_files, qtbot):
     run.wait()
     viewer = make_napari_viewer_proxy(show=True)
     _, widget = viewer.window.add_plugin_dock_widget("napari-tapct", "Scans")
-    assert widget.unfinished is not None and widget.unfinished.scans == 1
+    assert widget.unfinished_box.work is not None and widget.unfinished_box.work.scans == 1
     assert not widget.unfinished_box.isHidden()
     with qtbot.waitSignal(widget.opened, timeout=LONG):
-        QTest.mouseClick(widget.resume_button, Qt.LeftButton)
+        QTest.mouseClick(widget.unfinished_box.resume_button, Qt.LeftButton)
     session = session_of(viewer)
     (scan,) = session.scans
     strokes = scan.parts["strokes"].data
@@ -64,7 +64,7 @@ def test_killed_and_resumed(make_napari_viewer_proxy, ct_files, qtbot):
     autosave = autosave_of(session)
     with qtbot.waitSignal(autosave.saved, timeout=LONG):
         autosave.save()
-    assert not widget.unfinished.folder.exists() and autosave.folder.exists()
+    assert not widget.unfinished_box.work.folder.exists() and autosave.folder.exists()
 
 
 def test_saved_within_ten_seconds_of_a_stroke(make_napari_viewer, ct_files, qtbot):
@@ -124,5 +124,5 @@ def test_work_on_a_file_that_has_changed_is_refused_and_kept(make_napari_viewer,
 
 def test_nothing_is_offered_where_nothing_was_left(make_napari_viewer):
     widget = ScansWidget(make_napari_viewer())
-    assert widget.unfinished is None and widget.unfinished_box.isHidden()
+    assert widget.unfinished_box.work is None and widget.unfinished_box.isHidden()
     widget.deleteLater()

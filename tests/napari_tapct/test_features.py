@@ -87,7 +87,10 @@ def test_embed_then_open_from_the_cache_at_once(docked, ct_files, qtbot):
     np.testing.assert_array_equal(widget.session.active.features.tokens, first.tokens)
 
 
-def test_cancel_in_the_middle_leaves_no_features_and_can_be_gone_on_with(make_napari_viewer_proxy, qtbot):
+def test_cancel_in_the_middle_leaves_no_features_and_can_be_gone_on_with(
+    make_napari_viewer_proxy, qtbot, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TAPCT_CACHE", str(tmp_path))  # another test may have embedded this scan
     viewer = make_napari_viewer_proxy(show=True)
     viewer.open_sample("napari-tapct", "abdomen_pelvis")
     _, widget = viewer.window.add_plugin_dock_widget("napari-tapct", "Features")

@@ -342,9 +342,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, use):
         """
     )
     assert resource.RLIMIT_FSIZE  # POSIX
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), use], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), use], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"there is no space left to write \S+; free some or name another folder\n", done.stdout)
     assert list(tmp_path.iterdir()) == []

@@ -118,9 +118,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def evaluate(
-    run: RunFolder, store: FeatureStore, rows: Sequence[LoadedRow], labelled: Labelled, plan: Plan
-) -> Results:
+def evaluate(run: RunFolder, store: FeatureStore, rows: Sequence[LoadedRow], labelled: Labelled, plan: Plan) -> Results:
     """Everything from files to tables; what the run folder has already is not done again.
 
     All rows are judged on the same cases: one that is broken for any row is left out of all. Raises UserError.

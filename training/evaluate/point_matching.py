@@ -90,9 +90,7 @@ def evaluate(
     return summarise(dataset, pairs, found, broken, seed)
 
 
-def _match(
-    run: RunFolder, embedded: Embedded, pairs: Mapping[str, Pair], method: str, steps: Sequence[str]
-) -> Outcome:
+def _match(run: RunFolder, embedded: Embedded, pairs: Mapping[str, Pair], method: str, steps: Sequence[str]) -> Outcome:
     """Errors of all pairs by one method; a pair whose scan could not be embedded is broken for that reason."""
     made = embedded.outcome
 

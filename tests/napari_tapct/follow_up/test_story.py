@@ -69,7 +69,9 @@ def key(which):
     QTest.keyClick(first, which, Qt.ShiftModifier)
 """
 
-UNTIL_KILLED = COMMON + """
+UNTIL_KILLED = (
+    COMMON
+    + """
 study, places = Path(sys.argv[2]), np.array(json.loads(sys.argv[3]))
 widget.study_bar.reader.selectAll()
 QTest.keyClicks(widget.study_bar.reader, "AB")
@@ -132,15 +134,18 @@ wait(lambda: study.read_text().count('"mask"') == 2, "autosave")
 print("KILLED", API_NAME, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
+)
 
-RESUMED = COMMON + """
+RESUMED = (
+    COMMON
+    + """
 folder = Path(sys.argv[2])
 assert widget.study_bar.unfinished_box.isVisible(), "nothing to resume"
-assert "3 lesions" in widget.study_bar.unfinished.words
+assert "3 lesions" in widget.study_bar.unfinished_box.work.words
 opened, exported = [], []
 widget.study_bar.opened.connect(lambda: opened.append(1))
 widget.study_bar.exported.connect(exported.extend)
-click(widget.study_bar.resume_button)
+click(widget.study_bar.unfinished_box.resume_button)
 wait(lambda: opened, "resumed")
 assert [scan.name for scan in widget.session.scans] == ["first", "second"]
 assert not widget.study_bar.unfinished_box.isVisible()
@@ -150,6 +155,7 @@ widget.study_bar.export(folder)
 wait(lambda: exported, "exported")
 print("WHOLE", API_NAME, json.dumps(sorted(path.name for path in exported)), flush=True)
 """
+)
 
 
 @pytest.mark.parametrize("binding", ["pyqt6", "pyside6"])
