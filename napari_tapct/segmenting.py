@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .painting import LabelClass
 
-DEBOUNCE_MS = 40
+DEBOUNCE_MS = 15
 
 
 class Segmenting(QObject):
