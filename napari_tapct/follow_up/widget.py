@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QDockWidget,
-    QGridLayout,
-    QGroupBox,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QScrollArea,
-    QShortcut,
-    QSlider,
-    QStyle,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QDockWidget, QScrollArea, QStyle, QVBoxLayout, QWidget
 
 from tapct_core.errors import UserError
 
 from ..clicks import clicker
 from ..jobs import JobBar
-from ..living import bind_key, living
+from ..living import living
 from ..session import session_of
 from . import decisions
 from .book import book_of
-from .candidates import CandidatePanel, chosen_at_first
+from .candidates import chosen_at_first
 from .finder import Found, to_verify
+from .form import Buttons, DecideBox, FindBox, LesionBox, attempt, titled
 from .hints import Hints
 from .linked import LinkedView
 from .masks import MaskEditor
@@ -70,7 +54,6 @@ class FollowUpWidget(QWidget):
         self._said = ""
         self._docks: list[Any] = []
         self._opened = False
-        self._keys: list[tuple[str, QPushButton]] = []
         self._lay_out()
         self._connect()
         self.refresh()
@@ -83,13 +66,22 @@ class FollowUpWidget(QWidget):
         column.setContentsMargins(4, 4, 4, 4)
         self.study_bar = StudyBar(self.book, self.bar)
         self.masks = MaskEditor(self.session, self.book, self.linked)
-        for part in (
-            self.study_bar,
-            self._find_box(),
-            self._lesion_box(),
-            self._decide_box(),
-            self._titled("Mask and measurement", self.masks),
-        ):
+        self.buttons = buttons = Buttons(self.session.viewer)
+        self.find = FindBox(buttons, self.bar, self.search.run_all, self._on_view)
+        self.lesion = LesionBox(buttons, self.hints.threshold, self._on_heat)
+        self.candidates = self.lesion.candidates
+        self.decide = DecideBox(
+            buttons,
+            self.accept,
+            self.place_at_mouse,
+            self.not_present,
+            self.new_at_mouse,
+            self.undo,
+            self.redo,
+            self.go_on,
+        )
+        masks = titled("Mask and measurement", self.masks)
+        for part in (self.study_bar, self.find, self.lesion, self.decide, masks):
             column.addWidget(part)
         column.addStretch(1)
         scroll = QScrollArea()
@@ -102,90 +94,6 @@ class FollowUpWidget(QWidget):
         outer.addWidget(scroll)
         bar = self.style().pixelMetric(QStyle.PM_ScrollBarExtent)
         self.setMinimumWidth(max(WIDTH, inner.minimumSizeHint().width() + bar + 4))
-
-    def _find_box(self) -> QGroupBox:
-        box = QGroupBox("Find")
-        grid = QGridLayout(box)
-        hint = "While this is on, a click on a scan marks a lesion there, or selects the one that is there already"
-        self.mark_button = self._button("Mark lesions", "L", hint, None)
-        self.mark_button.setCheckable(True)
-        self.mark_button.toggled.connect(self.refresh)
-        hint = "Looks for every lesion at every open time point and measures it, in the background"
-        self.all_button = self._button("Find all", "K", hint, self.search.run_all)
-        self.view_button = self._button("View", "T", "Shows or hides the follow-up beside the canvas", self._on_view)
-        self.state = _wrapped()
-        grid.addWidget(self.mark_button, 0, 0)
-        grid.addWidget(self.all_button, 0, 1)
-        grid.addWidget(self.view_button, 0, 2)
-        grid.addWidget(self.bar, 1, 0, 1, 3)
-        grid.addWidget(self.state, 2, 0, 1, 3)
-        return box
-
-    def _lesion_box(self) -> QGroupBox:
-        self.lesion_box = QGroupBox("Lesion")
-        column = QVBoxLayout(self.lesion_box)
-        self.title = _wrapped()
-        self.candidates = CandidatePanel()
-        self.words = _wrapped()
-        self.heat = QCheckBox("Heat map")
-        self.heat.setToolTip("How alike every place of the follow-up is to the lesion's")
-        self.heat.setChecked(True)
-        self.heat.toggled.connect(self._on_heat)
-        self.threshold = QSlider(Qt.Horizontal)
-        self.threshold.setRange(800, 999)
-        self.threshold.setValue(round(10 * self.hints.threshold))
-        self.threshold.setToolTip("How much of the scan the heat map leaves clear")
-        self.threshold.valueChanged.connect(self._on_heat)
-        row = QHBoxLayout()
-        self.previous_button = self._button("◂", "Comma", "The candidate before", lambda: self.candidates.step(-1))
-        self.next_button = self._button("▸", "Period", "The next candidate", lambda: self.candidates.step(1))
-        for button in (self.previous_button, self.next_button):
-            button.setFixedWidth(46)
-        row.addWidget(self.heat)
-        row.addWidget(self.threshold, 1)
-        row.addWidget(self.previous_button)
-        row.addWidget(self.next_button)
-        for part in (self.title, self.candidates, self.words):
-            column.addWidget(part)
-        column.addLayout(row)
-        return self.lesion_box
-
-    def _decide_box(self) -> QGroupBox:
-        box = QGroupBox("Decide")
-        grid = QGridLayout(box)
-        buttons = (
-            ("accept_button", "Accept", "A", "The proposal is right, or the candidate that is chosen", self.accept),
-            ("place_button", "Move here", "D", "The lesion lies at the mouse; or drag its point", self.place_at_mouse),
-            ("gone_button", "Not present", "X", "The lesion is not there", self.not_present),
-            ("new_button", "New lesion", "O", "A lesion at the mouse that was not there before", self.new_at_mouse),
-            ("undo_button", "Undo", "Q", "Takes the last change back", self.undo),
-            ("redo_button", "Redo", "R", "Makes it again", self.redo),
-        )
-        for place, (name, text, key, hint, slot) in enumerate(buttons):
-            setattr(self, name, self._button(text, key, hint, slot))
-            grid.addWidget(getattr(self, name), place // 3, place % 3)
-        self.queue = _wrapped()
-        hint = "Goes to the next finding that nobody has decided on"
-        self.verify_button = self._button("Next to verify", "J", hint, self.go_on)
-        grid.addWidget(self.queue, 2, 0, 1, 2)
-        grid.addWidget(self.verify_button, 2, 2)
-        return box
-
-    def _titled(self, title: str, part: QWidget) -> QGroupBox:
-        box = QGroupBox(title)
-        QVBoxLayout(box).addWidget(part)
-        return box
-
-    def _button(self, text: str, key: str, hint: str, slot: Callable | None) -> QPushButton:
-        shown = {"Comma": ",", "Period": "."}.get(key, f"⇧{key}")
-        button = QPushButton(f"{text}  {shown}")
-        button.setToolTip(f"{hint}. Key: {shown}")
-        if slot is not None:
-            button.clicked.connect(lambda _checked: self._try(slot))
-        pressed = {"Comma": ",", "Period": "."}.get(key, f"Shift-{key}")
-        bind_key(self.session.viewer, pressed, button)
-        self._keys.append((pressed, button))
-        return button
 
     def _connect(self) -> None:
         book = self.book
@@ -202,11 +110,9 @@ class FollowUpWidget(QWidget):
         self._on_second = clicker(living(self._on_second_clicked))
         self.session.viewer.mouse_drag_callbacks.append(self._on_first)
         self.linked.viewer_model.mouse_drag_callbacks.append(self._on_second)
+        self.find.mark_button.toggled.connect(self.refresh)
         for part in (self, self.overview):  # canvases have the keys already
-            for key, button in self._keys:
-                shortcut = QShortcut(QKeySequence(key.replace("-", "+")), part)
-                shortcut.setContext(Qt.WidgetWithChildrenShortcut)
-                shortcut.activated.connect(button.click)
+            self.buttons.listen_in(part)
 
     def _open_docks(self) -> None:
         """The second view beside the canvas and the table below it, once this widget is in its own dock."""
@@ -237,42 +143,29 @@ class FollowUpWidget(QWidget):
         finding, found = book.finding(), self.search.found
         here = lesion is not None and book.timepoint is not None
         scan = book.scan_of(book.timepoint)
-        self.lesion_box.setTitle(f"Lesion {lesion.name}" if lesion else "Lesion")
+        self.lesion.setTitle(f"Lesion {lesion.name}" if lesion else "Lesion")
         if not here:
-            self.title.setText("No lesion is selected." if book.timepoint else "Open two scans of a patient.")
+            self.lesion.title.setText("No lesion is selected." if book.timepoint else "Open two scans of a patient.")
         else:
-            self.title.setText(f"At <b>{book.timepoint}</b>: {title_of(finding)}")
+            self.lesion.title.setText(f"At <b>{book.timepoint}</b>: {title_of(finding)}")
         self._show_candidates()
-        self.words.setText(explain(finding, found) if here and (finding or found) else "")
-        self.words.setVisible(bool(self.words.text()))
-        told = self._said or self._advice()
-        self.state.setText(told)
-        self.state.setVisible(bool(told))
+        self.lesion.say(explain(finding, found) if here and (finding or found) else "")
+        self.find.say(self._said or self._advice())
         gone = finding is not None and finding.state == "disappeared" and self.candidates.candidate is None
-        self.accept_button.setText(f"{'Accept: gone' if gone else 'Accept'}  ⇧A")
+        self.decide.accept_button.setText(f"{'Accept: gone' if gone else 'Accept'}  ⇧A")
         open_ = finding is not None and not finding.decided and (finding.present or gone)
-        self.accept_button.setEnabled(here and (open_ or self._other_candidate()))
-        self.place_button.setEnabled(here and scan is not None)
-        self.gone_button.setEnabled(here and (finding is None or finding.state != "not present"))
-        self.new_button.setEnabled(bool(self.session.scans))
-        self.mark_button.setEnabled(bool(self.session.scans))
-        self.all_button.setEnabled(bool(book.study.lesions) and len(book.study.timepoints) > 1)
-        self._refresh_undo()
-        queue = to_verify(book.study)
-        self.queue.setText(f"{len(queue)} still to verify." if queue else "Nothing is left to verify.")
-        self.verify_button.setEnabled(bool(queue))
-
-    def _refresh_undo(self) -> None:
-        for button, words, what in (
-            (self.undo_button, self.book.undo_words, "Takes back"),
-            (self.redo_button, self.book.redo_words, "Makes again"),
-        ):
-            button.setEnabled(words is not None)
-            button.setToolTip(f"{what}: {words}" if words else f"{what} the last change")
+        self.decide.accept_button.setEnabled(here and (open_ or self._other_candidate()))
+        self.decide.place_button.setEnabled(here and scan is not None)
+        self.decide.gone_button.setEnabled(here and (finding is None or finding.state != "not present"))
+        self.decide.new_button.setEnabled(bool(self.session.scans))
+        self.find.mark_button.setEnabled(bool(self.session.scans))
+        self.find.all_button.setEnabled(bool(book.study.lesions) and len(book.study.timepoints) > 1)
+        self.decide.show_history(book.undo_words, book.redo_words)
+        self.decide.show_queue(len(to_verify(book.study)))
 
     def _advice(self) -> str:
         """What to do next, while there is nothing else to say."""
-        if self.mark_button.isChecked():
+        if self.find.mark_button.isChecked():
             return "Click a lesion in either view. Clicking one that is marked selects it."
         return "" if self.book.study.lesions else "Press “Mark lesions” and click a lesion in the earlier scan."
 
@@ -298,8 +191,8 @@ class FollowUpWidget(QWidget):
         )
         self.hints.show_candidates(scans[1], finding.candidates[:3] if finding is not None else (), index)
         several = finding is not None and len(finding.candidates) > 1
-        self.previous_button.setEnabled(several)
-        self.next_button.setEnabled(several)
+        self.lesion.previous_button.setEnabled(several)
+        self.lesion.next_button.setEnabled(several)
 
     _choice: tuple[Any, int] | None = None
     """What a person chose: for which finding (its place in the study and its candidates), and which candidate."""
@@ -379,13 +272,6 @@ class FollowUpWidget(QWidget):
 
     # What a person does.
 
-    def _try(self, slot: Callable) -> None:
-        """Does something; what cannot be done is said in one line."""
-        try:
-            slot()
-        except UserError as error:
-            show_error(str(error))
-
     def choose(self, index: int) -> None:
         """Chooses a candidate and shows it; nothing is decided by that."""
         self._choice = self._choice_key(self.book.finding()), index
@@ -447,8 +333,8 @@ class FollowUpWidget(QWidget):
             place = sight.focus
         return tuple(float(c) for c in place)
 
-    def _on_heat(self, *_: object) -> None:
-        self.hints.set_heat(self.heat.isChecked(), self.threshold.value() / 10)
+    def _on_heat(self) -> None:
+        self.hints.set_heat(self.lesion.heat.isChecked(), self.lesion.threshold.value() / 10)
 
     def _on_view(self) -> None:
         if self.linked.shown:
@@ -465,13 +351,13 @@ class FollowUpWidget(QWidget):
     def _clicked(self, viewer: ViewerModel, sight: Sight | None, timepoint: str | None, drawn: tuple) -> None:
         """Marks a lesion where a scan was clicked while that is on; a lesion's own mark selects it instead."""
         busy = str(getattr(viewer.layers.selection.active, "mode", "pan_zoom")) != "pan_zoom"
-        if not self.mark_button.isChecked() or None in (sight, timepoint) or busy or len(drawn) != 3:
+        if not self.find.mark_button.isChecked() or None in (sight, timepoint) or busy or len(drawn) != 3:
             return
         if self.points.uid_at(viewer, drawn) is not None:
             return
         place = sight.lps_mm(drawn)
         if sight.geometry.contains(place):
-            self._try(lambda: decisions.mark(self.book, timepoint, tuple(place.tolist())))
+            attempt(lambda: decisions.mark(self.book, timepoint, tuple(place.tolist())))
         else:
             self._on_said("That is outside the scan.")
 
@@ -496,9 +382,3 @@ def dock_of(widget: QWidget) -> QDockWidget:
     while not isinstance(widget, QDockWidget):
         widget = widget.parentWidget()
     return widget
-
-
-def _wrapped() -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    return label

@@ -80,20 +80,20 @@ widget.study_bar.open_study(study)
 wait(lambda: book.scan_of("second") is not None and search._job is not None and not search._job.running, "opened")
 assert book.timepoint == "second" and widget.session.active is book.scan_of("first")
 
-click(widget.mark_button)
+click(widget.find.mark_button)
 for place in places:
     widget.linked.first.look(places[0])
     viewer.scene.camera.zoom = 5
     pause(0.1)
     QTest.mouseClick(first, Qt.LeftButton, pos=pixel(widget.linked.first, first, place))
     wait(lambda: search.found is not None, f"found {place}")
-click(widget.mark_button)
+click(widget.find.mark_button)
 assert [one.name for one in book.study.lesions] == ["L1", "L2", "L3"]
 L1, L2, L3 = (one.uid for one in book.study.lesions)
 finding = lambda uid: book.study.lesion(uid).findings["second"]
 assert [finding(uid).state for uid in (L1, L2, L3)] == ["proposed", "proposed", "disappeared"]
 assert not any(finding(uid).decided for uid in (L1, L2, L3))
-assert "Not found" in widget.words.text() and "looked for within" in widget.words.text()
+assert "Not found" in widget.lesion.words.text() and "looked for within" in widget.lesion.words.text()
 
 QTest.mouseClick(first, Qt.LeftButton, pos=pixel(widget.linked.first, first, places[0]))
 assert book.selected == L1, "a click on a mark selects it"

@@ -63,10 +63,10 @@ def open_two(viewer, widget) -> None:
 
 def test_it_says_what_to_do_from_the_first_moment_on(docked):
     viewer, widget = docked
-    assert "Open" in widget.title.text() and not widget.mark_button.isEnabled()
+    assert "Open" in widget.lesion.title.text() and not widget.find.mark_button.isEnabled()
     add_scan(viewer, "a")
-    assert "Mark lesions" in widget.state.text() or "second scan" in widget.state.text()
-    assert widget.mark_button.isEnabled() and not widget.accept_button.isEnabled()
+    assert "Mark lesions" in widget.find.state.text() or "second scan" in widget.find.state.text()
+    assert widget.find.mark_button.isEnabled() and not widget.decide.accept_button.isEnabled()
 
 
 def test_single_keys_decide_wherever_the_keyboard_is(docked, qtbot):
@@ -109,9 +109,9 @@ def test_accepting_a_lesion_that_was_not_found_says_so_on_the_button_and_commits
     viewer, widget = docked
     open_two(viewer, widget)
     uid = propose(widget, state="disappeared", point_lps_mm=None, verdict="not found", presence=0.2)
-    assert "gone" in widget.accept_button.text() and widget.words.text().startswith("Not found.")
-    assert "20%" in widget.words.text() and not widget.book.study.lesion(uid).findings["b"].decided
-    QTest.mouseClick(widget.accept_button, Qt.LeftButton)
+    assert "gone" in widget.decide.accept_button.text() and widget.lesion.words.text().startswith("Not found.")
+    assert "20%" in widget.lesion.words.text() and not widget.book.study.lesion(uid).findings["b"].decided
+    QTest.mouseClick(widget.decide.accept_button, Qt.LeftButton)
     assert widget.book.study.lesion(uid).findings["b"].state == "not present"
 
 
@@ -119,9 +119,9 @@ def test_out_of_view_cannot_be_accepted_but_a_candidate_can(docked):
     viewer, widget = docked
     open_two(viewer, widget)
     uid = propose(widget, point_lps_mm=None, verdict="out of view")
-    assert "Out of view" in widget.words.text() and not widget.accept_button.isEnabled()
+    assert "Out of view" in widget.lesion.words.text() and not widget.decide.accept_button.isEnabled()
     QTest.mouseClick(widget.candidates.cards[1], Qt.LeftButton)
-    assert widget.accept_button.isEnabled()
+    assert widget.decide.accept_button.isEnabled()
     widget.accept()
     assert widget.book.study.lesion(uid).findings["b"].point_lps_mm == (20.0, 20.0, 9.0)
 
@@ -131,7 +131,7 @@ def test_the_review_queue_goes_round_and_ends(docked):
     open_two(viewer, widget)
     uids = [propose(widget, f"L{i}") for i in range(3)]
     widget.book.select(None)
-    assert "3 still to verify" in widget.queue.text()
+    assert "3 still to verify" in widget.decide.queue.text()
     seen = []
     for _ in range(4):
         widget.go_on()
@@ -140,7 +140,7 @@ def test_the_review_queue_goes_round_and_ends(docked):
     for uid in uids:
         widget.book.select(uid)
         widget.not_present()
-    assert "Nothing is left" in widget.queue.text() and not widget.verify_button.isEnabled()
+    assert "Nothing is left" in widget.decide.queue.text() and not widget.decide.verify_button.isEnabled()
 
 
 def test_removing_a_time_point_with_findings_asks_first(docked, monkeypatch):

@@ -1,0 +1,181 @@
+"""The boxes of the Follow-up widget: what each button is called, says of itself and is pressed by, not what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_error
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QShortcut,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
+
+from tapct_core.errors import UserError
+
+from ..living import bind_key
+from .candidates import CandidatePanel
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+Slot = Callable[[], object]
+_SIGNS = {"Comma": ",", "Period": "."}
+"""Keys that are pressed without Shift, as they are shown."""
+
+
+def attempt(slot: Slot) -> None:
+    """Does something; what cannot be done is said in one line."""
+    try:
+        slot()
+    except UserError as error:
+        show_error(str(error))
+
+
+class Buttons:
+    """Makes buttons with a key each that a viewer's canvas listens to."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._keys: list[tuple[str, QPushButton]] = []
+
+    def make(self, text: str, key: str, hint: str, slot: Slot | None) -> QPushButton:
+        """A button that says its key: Shift with a letter, or a comma or period alone."""
+        shown = _SIGNS.get(key, f"⇧{key}")
+        button = QPushButton(f"{text}  {shown}")
+        button.setToolTip(f"{hint}. Key: {shown}")
+        if slot is not None:
+            button.clicked.connect(lambda _checked: attempt(slot))
+        pressed = _SIGNS.get(key, f"Shift-{key}")
+        bind_key(self._viewer, pressed, button)
+        self._keys.append((pressed, button))
+        return button
+
+    def listen_in(self, part: QWidget) -> None:
+        """The same keys while ``part``, which is no canvas, has the focus."""
+        for key, button in self._keys:
+            shortcut = QShortcut(QKeySequence(key.replace("-", "+")), part)
+            shortcut.setContext(Qt.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(button.click)
+
+
+class FindBox(QGroupBox):
+    """Mark lesions, find them all; under that ``bar`` and a line for what is going on."""
+
+    def __init__(self, buttons: Buttons, bar: QWidget, find_all: Slot, view: Slot) -> None:
+        super().__init__("Find")
+        hint = "While this is on, a click on a scan marks a lesion there, or selects the one that is there already"
+        self.mark_button = buttons.make("Mark lesions", "L", hint, None)
+        self.mark_button.setCheckable(True)
+        hint = "Looks for every lesion at every open time point and measures it, in the background"
+        self.all_button = buttons.make("Find all", "K", hint, find_all)
+        self.view_button = buttons.make("View", "T", "Shows or hides the follow-up beside the canvas", view)
+        self.state = wrapped()
+        grid = QGridLayout(self)
+        for place, button in enumerate((self.mark_button, self.all_button, self.view_button)):
+            grid.addWidget(button, 0, place)
+        grid.addWidget(bar, 1, 0, 1, 3)
+        grid.addWidget(self.state, 2, 0, 1, 3)
+
+    def say(self, words: str) -> None:
+        """The line for what is going on; no line for nothing."""
+        self.state.setText(words)
+        self.state.setVisible(bool(words))
+
+
+class LesionBox(QGroupBox):
+    """The selected lesion: its candidates as pictures, what is known of it, and its heat map."""
+
+    def __init__(self, buttons: Buttons, clear_percent: float, heat_changed: Slot) -> None:
+        super().__init__("Lesion")
+        self.title, self.words, self.candidates = wrapped(), wrapped(), CandidatePanel()
+        self.heat = QCheckBox("Heat map")
+        self.heat.setToolTip("How alike every place of the follow-up is to the lesion's")
+        self.heat.setChecked(True)
+        self.heat.toggled.connect(lambda _on: heat_changed())
+        self.threshold = QSlider(Qt.Horizontal)
+        self.threshold.setRange(800, 999)
+        self.threshold.setValue(round(10 * clear_percent))
+        self.threshold.setToolTip("How much of the scan the heat map leaves clear")
+        self.threshold.valueChanged.connect(lambda _value: heat_changed())
+        step = self.candidates.step
+        self.previous_button = buttons.make("◂", "Comma", "The candidate before", lambda: step(-1))
+        self.next_button = buttons.make("▸", "Period", "The next candidate", lambda: step(1))
+        row = QHBoxLayout()
+        row.addWidget(self.heat)
+        row.addWidget(self.threshold, 1)
+        for button in (self.previous_button, self.next_button):
+            button.setFixedWidth(46)
+            row.addWidget(button)
+        column = QVBoxLayout(self)
+        for part in (self.title, self.candidates, self.words):
+            column.addWidget(part)
+        column.addLayout(row)
+
+    def say(self, words: str) -> None:
+        """What is known of the lesion; no line for nothing."""
+        self.words.setText(words)
+        self.words.setVisible(bool(words))
+
+
+class DecideBox(QGroupBox):
+    """What a person can decide of a finding, take back and make again, and the way to the next one."""
+
+    def __init__(
+        self, buttons: Buttons, accept: Slot, place: Slot, gone: Slot, new: Slot, undo: Slot, redo: Slot, go_on: Slot
+    ) -> None:
+        super().__init__("Decide")
+        make = buttons.make
+        self.accept_button = make("Accept", "A", "The proposal is right, or the candidate that is chosen", accept)
+        self.place_button = make("Move here", "D", "The lesion lies at the mouse; or drag its point", place)
+        self.gone_button = make("Not present", "X", "The lesion is not there", gone)
+        self.new_button = make("New lesion", "O", "A lesion at the mouse that was not there before", new)
+        self.undo_button = make("Undo", "Q", "Takes the last change back", undo)
+        self.redo_button = make("Redo", "R", "Makes it again", redo)
+        self.queue = wrapped()
+        self.verify_button = make("Next to verify", "J", "Goes to the next finding that nobody has decided on", go_on)
+        above = self.accept_button, self.place_button, self.gone_button
+        below = self.new_button, self.undo_button, self.redo_button
+        grid = QGridLayout(self)
+        for number, button in enumerate((*above, *below)):
+            grid.addWidget(button, number // 3, number % 3)
+        grid.addWidget(self.queue, 2, 0, 1, 2)
+        grid.addWidget(self.verify_button, 2, 2)
+
+    def show_history(self, undo_words: str | None, redo_words: str | None) -> None:
+        """What can be taken back and made again, on the buttons that do it."""
+        for button, words, what in (
+            (self.undo_button, undo_words, "Takes back"),
+            (self.redo_button, redo_words, "Makes again"),
+        ):
+            button.setEnabled(words is not None)
+            button.setToolTip(f"{what}: {words}" if words else f"{what} the last change")
+
+    def show_queue(self, left: int) -> None:
+        """How many findings nobody has decided on."""
+        self.queue.setText(f"{left} still to verify." if left else "Nothing is left to verify.")
+        self.verify_button.setEnabled(left > 0)
+
+
+def titled(title: str, part: QWidget) -> QGroupBox:
+    """A box with one part."""
+    box = QGroupBox(title)
+    QVBoxLayout(box).addWidget(part)
+    return box
+
+
+def wrapped() -> QLabel:
+    """A label that breaks its lines."""
+    label = QLabel()
+    label.setWordWrap(True)
+    return label
