@@ -23,6 +23,8 @@ Range = tuple[float, float]
 FATES = ("stable", "grown", "shrunk", "vanished", "new")
 _GROWTH = {"stable": (0.95, 1.05), "grown": (1.2, 1.7), "shrunk": (0.5, 0.85), "vanished": (0, 0), "new": (1, 1)}
 """Factor on the radius."""
+THINNEST_LUNG_HU = -960.0
+"""Below it is air: in the bowel, in the trachea, or between two legs."""
 _KNOT_MM = 70.0
 """Distance between control points of the deformation: organs move, voxels do not."""
 
@@ -205,8 +207,10 @@ def _draw_lesions(
         tissue = sorted(places)[int(rng.integers(len(places)))]
         index = places[tissue][rng.integers(len(places[tissue]))] + rng.uniform(-0.4, 0.4, 3)
         point = volume.geometry.to_world(index * (1, step, step))
+        around = float(smooth[tuple(np.rint(index).astype(int))])
+        if around < THINNEST_LUNG_HU:
+            continue
         if all(np.linalg.norm(point - np.array(other.baseline_lps_mm)) > 30 for other in drawn):
-            around = float(smooth[tuple(np.rint(index).astype(int))])
             drawn.append(_draw_lesion(f"lesion {len(drawn) + 1}", tissue, around, point, motion, grid, rng))
     return tuple(drawn)
 

@@ -21,6 +21,9 @@ KEY_LENGTH = 128
 IMAGE_MM = 2.0
 """Spacing of the image that correlation compares: below it there is more noise than pattern."""
 
+NEAR_MM, TISSUE_HU = 15.0, -300.0
+"""A point that is no air and lies this near to the patient belongs to it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Projection:
@@ -49,11 +52,19 @@ class Prepared:
     """HU at IMAGE_MM after the contrast curve, for correlation."""
 
     def in_body(self, points_lps_mm: np.ndarray) -> np.ndarray:
-        """Whether LPS points (N, 3) lie in the patient -> bool (N,)."""
-        index = np.rint(self.body_geometry.to_index(points_lps_mm)).astype(int)
-        inside = ((index >= 0) & (index < self.body_geometry.shape)).all(axis=1)
-        index = index.clip(0, np.array(self.body_geometry.shape) - 1)
-        return inside & self.body[tuple(index.T)]
+        """Whether LPS points (N, 3) lie in the patient, or in tissue right beside what is known of it -> bool (N,)."""
+        points = np.asarray(points_lps_mm)
+        shape = np.array(self.body_geometry.shape)
+        index = np.rint(self.body_geometry.to_index(points)).astype(int)
+        inside = ((index >= 0) & (index < shape)).all(axis=1)
+        index = index.clip(0, shape - 1)
+        found = self.body[tuple(index.T)]
+        # The coarse mask loses what is thin or lies at a rim: tissue near it is the patient, tissue far away the table.
+        reach = np.ceil(NEAR_MM / np.array(self.body_geometry.spacing_mm)).astype(int)
+        for row in np.flatnonzero(inside & ~found & (self.image.sample(points) > contrast_curve(np.array(TISSUE_HU)))):
+            box = tuple(slice(max(0, i - r), i + r + 1) for i, r in zip(index[row], reach, strict=True))
+            found[row] = self.body[box].any()
+        return inside & found
 
 
 def prepare(features: FeatureMap, like: Prepared | None = None) -> Prepared:

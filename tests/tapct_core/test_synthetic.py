@@ -102,6 +102,19 @@ def test_slices_noise_and_crop(ct):
     assert difference[inside].std() == pytest.approx(35, rel=0.05)
 
 
+def test_no_lesion_hangs_in_the_air_between_two_legs():
+    rng = np.random.default_rng(0)
+    hu = np.full((40, 60, 120), -1000, np.int16)
+    z, y, x = np.indices(hu.shape)
+    for middle in (30, 90):
+        hu[(y - 30) ** 2 + (x - middle) ** 2 < 28**2] = 50
+    hu[:, :2] = hu[:, -2:] = 50  # bandages: the air between the legs is a hole of the body's outline
+    hu += rng.normal(0, 10, hu.shape).astype(np.int16)
+    legs = CTVolume(hu, Geometry.from_spacing(hu.shape, (3.0, 3.0, 3.0), (0.0, 0.0, 0.0)))
+    lesions = make_follow_up(legs, seed=1, lesions=8).lesions
+    assert len(lesions) == 8 and {one.tissue for one in lesions} == {"soft"}
+
+
 def test_a_scan_of_air_is_refused_in_words():
     air = CTVolume(np.full((20, 30, 30), -1000, np.int16), Geometry.from_spacing((20, 30, 30), (5, 4, 4)))
     with pytest.raises(UserError, match="too little"):

@@ -7,9 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tapct_core.embedding import embed
 from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
 from tapct_core.matching.prepared import IMAGE_MM, KEY_LENGTH, prepare
+from tapct_core.volume import CTVolume
 
 
 def tissue(shape, seed=0) -> np.ndarray:
@@ -89,3 +91,14 @@ def test_the_body_is_told_from_air_and_from_beyond():
     middle = features.hu_geometry.to_world((16, 20, 24))
     corner = features.hu_geometry.to_world((1, 1, 1))
     assert ready.in_body(np.array([middle, corner, middle + 1e4])).tolist() == [True, False, False]
+
+
+def test_a_fold_beside_the_coarse_mask_is_the_patient_s_and_the_table_is_not():
+    hu = np.full((40, 60, 60), -1000, np.int16)
+    hu[:, 15:40, 15:45] = 40
+    hu[18:21, 8:10, 30:32] = 40  # a fold of skin, too small for the mask and too far from it
+    hu[:, 57:59, 10:50] = 40  # the table, 34 mm behind the back
+    geometry = Geometry.from_spacing(hu.shape, (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    ready = prepare(embed(CTVolume(hu, geometry), None))
+    fold, air, table = (geometry.to_world(index) for index in ((19, 8.5, 30.5), (19, 4, 30), (19, 57.5, 30)))
+    assert ready.in_body(np.array([fold, air, table])).tolist() == [True, False, False]
