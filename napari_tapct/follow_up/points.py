@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 NAME = "lesions"
 SIZE_MM, SELECTED_MM = 12.0, 16.0
+NAMES = "#2f8fd6"
+"""Read on black lung, on tissue that the lung window makes white, and on the heat map."""
+BESIDE = (0.0, 0.0, (SELECTED_MM / 2 + 1) / METRE)
+"""From a mark's middle to its name, so that the name does not lie on the lesion."""
 LINE, SELECTED_LINE = 0.09, 0.14
 """Width of a mark's line as a share of its size."""
 REACH_MM = 9.0
@@ -149,7 +153,7 @@ class LesionPoints:
         side.layer = marks_layer(
             NAME,
             features={"name": np.zeros(0, dtype=object), "state": np.zeros(0, dtype=object)},
-            text={"string": "{name}", "size": 10, "color": "white", "anchor": "lower_left"},
+            text={"string": "{name}", "size": 10, "color": NAMES, "anchor": "lower_left", "translation": BESIDE},
         )
         selected = set(side.viewer.layers.selection)
         side.viewer.add_layer(side.layer)
