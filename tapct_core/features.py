@@ -18,7 +18,7 @@ class FeatureMap:
     ``tokens``    (Z, Y, X, C) float16; a token's position is its patch's centre.
     ``valid``     (Z, Y, X) bool; False where the window held nothing but air and was not embedded.
     ``geometry``  of the token grid.
-    ``hu``        (D, H, W) int16, the HU that were embedded, on ``hu_geometry``.
+    ``hu``        (D, H, W) int16 on ``hu_geometry``: the HU that were embedded, or finer ones where the plan is coarse.
     ``cls``       (windows, C) float16, the class token of each embedded window; may be empty.
     ``provenance`` plain words and hashes: encoder, weights, plan, spacing, overlap, scan, version.
     ``windows``   (windows, 3) int32, first token (z, y, x) of each embedded window, in the order of ``cls``.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 FORMAT = "tapct-features"
 FORMAT_VERSION = 1
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raise it whenever preprocessing, windows or the network begin to give other tokens for the same input:
 it is part of every key, so that old maps are never taken for new ones."""
 
