@@ -94,7 +94,9 @@ def embed(
         batches = _batches(layout, batch_size or _default_batch(encoder, layout.window), focus_lps_mm)
         state = EmbeddingState(canvas, checkpoint, facts["key"])
         _encode_all(layout, batches, encoder, state, progress, cancel)
-    hu, hu_geometry = (layout.hu, layout.hu_geometry) if encoder is None else _kept_hu(volume, layout)
+    hu, hu_geometry = layout.hu, layout.hu_geometry
+    if encoder is not None and (kept := kept_geometry(volume.geometry, hu_geometry)) is not hu_geometry:
+        hu, hu_geometry = resample_hu(volume, kept), kept
     return FeatureMap(
         tokens=canvas.finished(),
         valid=canvas.valid,
@@ -206,19 +208,17 @@ def _lay_out(volume: CTVolume, spec: InputSpec, overlap: float) -> _Layout:
     return _Layout(spec, hu, hu_geometry, geometry, window, starts[np.array(kept)])
 
 
-def _kept_hu(volume: CTVolume, layout: _Layout) -> tuple[np.ndarray, Geometry]:
-    """The HU that go with the tokens: those embedded, or finer ones where a coarse plan left out what the scan shows.
+def kept_geometry(scan: Geometry, plan: Geometry) -> Geometry:
+    """The grid of the HU that go with tokens: the plan's, or a finer one where that leaves out what a scan shows.
 
     Tokens every 12 mm do without it, the millimetre of a match and the edge of an organ do not. Never finer than the
     scan itself, nor than the grid for matching by HU alone.
     """
-    plan = layout.hu_geometry.spacing_mm
-    best = zip(plan, volume.geometry.spacing_mm, HU_ALONE.spacing_mm, strict=True)
+    best = zip(plan.spacing_mm, scan.spacing_mm, HU_ALONE.spacing_mm, strict=True)
     wanted = tuple(min(p, max(own, finest)) for p, own, finest in best)
-    if all(w > 0.9 * p for w, p in zip(wanted, plan, strict=True)):
-        return layout.hu, layout.hu_geometry
-    geometry = volume.geometry.respaced(wanted)
-    return resample_hu(volume, geometry), geometry
+    if all(w > 0.9 * p for w, p in zip(wanted, plan.spacing_mm, strict=True)):
+        return plan
+    return scan.respaced(wanted)
 
 
 def patch_means(hu: np.ndarray, patch: Shape) -> np.ndarray:

@@ -14,7 +14,7 @@ from tapct_core.encoders import Encoder, untrained_encoder
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
-from tapct_core.preprocessing import InputSpec
+from tapct_core.preprocessing import InputSpec, resample_hu
 from tapct_core.store import FeatureStore
 from tapct_core.vit import Tokens, ViTConfig
 from tapct_core.volume import CTVolume
@@ -217,6 +217,21 @@ def test_a_scan_of_air_is_refused(encoder, use):
     scan = CTVolume(np.full((8, 16, 16), -1000, np.int16), Geometry.from_spacing((8, 16, 16), SPACING))
     with pytest.raises(UserError, match="nothing but air"):
         embed(scan, encoder if use else None)
+
+
+def test_hu_beside_coarse_tokens_are_as_fine_as_the_scan_and_no_finer_than_needed(encoder):
+    hu = np.random.default_rng(0).integers(-100, 200, (30, 60, 60)).astype(np.int16)
+    for own, kept in (
+        ((1.0, 0.7, 0.7), (2.5, 2.0, 2.0)),
+        ((5.0, 2.4, 2.4), (4.0, 2.4, 2.4)),
+        ((4, 3.8, 3.8), (4, 4, 4)),
+    ):
+        scan = CTVolume(hu, Geometry.from_spacing(hu.shape, own, (0.0, 0.0, 0.0)))
+        features = embed(scan, encoder, spacing_mm=(4.0, 4.0, 4.0))
+        assert features.hu_geometry.spacing_mm == pytest.approx(kept), own
+        np.testing.assert_array_equal(features.hu, resample_hu(scan, features.hu_geometry))
+        patch = np.array(encoder.spec.patch_size) * 4.0
+        assert features.pitch_mm == pytest.approx(tuple(patch))  # the tokens are those of the plan
 
 
 def test_without_an_encoder_the_map_carries_hu_alone(scan):

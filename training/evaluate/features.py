@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tapct_core.embedding import embed, peak_bytes
+from tapct_core.embedding import embed, kept_geometry, peak_bytes
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.io import load_ct, load_labels
@@ -200,10 +200,12 @@ def _needs(row: LoadedRow, volume: CTVolume) -> tuple[float, float]:
     dim = 0 if row.encoder is None else row.encoder.embed_dim
     network = 0 if row.encoder is None else 4 * sum(t.numel() for t in row.encoder.vit.parameters())
     resampled = not plan.matches(volume.geometry)
+    kept = plan if row.encoder is None else kept_geometry(volume.geometry, plan)
+    finer = 0 if kept is plan else 2 * math.prod(kept.shape)
     peak = peak_bytes(
         volume.geometry.shape, plan.shape, grid, dim, row.row.overlap, resampled=resampled, checkpoint=True
     )
-    return 2.0 * math.prod(grid) * dim + 1.2 * math.prod(plan.shape), float(peak + volume.hu.nbytes + network)
+    return 2.0 * math.prod(grid) * dim + 1.2 * math.prod(kept.shape), float(peak + finer + volume.hu.nbytes + network)
 
 
 def _look_at(cases: Mapping[str, Case]) -> list[CTVolume]:
