@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -51,7 +52,9 @@ def draw(module: str, out: Path, pattern: str) -> list[Path]:
         raise UserError("there is no display and no xvfb-run; install xvfb, or run this where there is a display")
     out.mkdir(parents=True, exist_ok=True)
     screen = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24"]
-    subprocess.run([*screen, sys.executable, "-m", module, str(out)], check=True)
+    with tempfile.TemporaryDirectory() as state:  # a person's unfinished work belongs in no picture, nor theirs there
+        environment = os.environ | {"TAPCT_STATE": state}
+        subprocess.run([*screen, sys.executable, "-m", module, str(out)], check=True, env=environment)
     return sorted(out.glob(pattern))
 
 

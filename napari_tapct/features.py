@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from .cached import is_cached
 from .clicks import clicker
 from .embedding_job import EmbeddingChoice, embed_scan
-from .encoder_choice import Choice, choices, folder_choice, gpu_in_sight
+from .encoder_choice import PACKAGED, Choice, choices, folder_choice, gpu_in_sight
 from .feature_views import heat_limits, pca_colours, pca_layer, similarity_layer
 from .jobs import Job, JobBar
 from .living import bind_key, living
@@ -42,7 +42,10 @@ PLANS = (
     ("As the release: 224 × 224 a slice", "release"),
 )
 DEVICES = (("Automatic", "auto"), ("CPU", "cpu"), ("GPU (CUDA)", "cuda"))
+OVERLAP = 0.25
+"""Of the packaged encoder, which can afford it: without it borders of windows show in the similarity to a click."""
 ON_CPU = "⚠ Without a GPU embedding a scan takes minutes instead of seconds. You can go on working meanwhile."
+ON_CPU_SMALL = "⚠ Without a GPU embedding a scan takes up to a minute with this encoder. You can go on working meanwhile."
 
 
 class FeaturesWidget(QWidget):
@@ -86,7 +89,7 @@ class FeaturesWidget(QWidget):
         for title, name in DEVICES:
             self.device.addItem(title, name)
         self.device.setCurrentIndex(self.device.findData(preference("device")))
-        self.on_cpu = _wrapped(ON_CPU)
+        self.on_cpu = _wrapped()
         self.on_cpu.setStyleSheet("color: #ffb454")
         self.plan = QComboBox()
         for title, name in PLANS:
@@ -204,6 +207,9 @@ class FeaturesWidget(QWidget):
 
     def _on_encoder(self, *_: object) -> None:
         self.about.setText(self._chosen.words)
+        small = self._chosen.name == PACKAGED
+        self.overlap.setValue(OVERLAP if small else 0.0)
+        self.on_cpu.setText(ON_CPU_SMALL if small else ON_CPU)
         self.refresh()
 
     def _on_device(self, *_: object) -> None:
