@@ -45,7 +45,9 @@ DEVICES = (("Automatic", "auto"), ("CPU", "cpu"), ("GPU (CUDA)", "cuda"))
 OVERLAP = 0.25
 """Of the packaged encoder, which can afford it: without it borders of windows show in the similarity to a click."""
 ON_CPU = "⚠ Without a GPU embedding a scan takes minutes instead of seconds. You can go on working meanwhile."
-ON_CPU_SMALL = "⚠ Without a GPU embedding a scan takes up to a minute with this encoder. You can go on working meanwhile."
+ON_CPU_SMALL = (
+    "⚠ Without a GPU embedding a scan takes up to a minute with this encoder. You can go on working meanwhile."
+)
 
 
 class FeaturesWidget(QWidget):

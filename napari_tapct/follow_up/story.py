@@ -29,14 +29,14 @@ DATES = {"baseline": "2024-03-11", "week 8": "2024-05-06"}
 """Made up: the two scans lie no time apart."""
 READER = "reader 1"
 MARKED = {
-    "lesion 11": ("left lung", "target", "lung"),
-    "lesion 12": ("right lung, lateral", "target", "lung"),
-    "lesion 4": ("right lung, basal", "non-target", "lung"),
-    "lesion 1": ("right hilum", "non-target", "lung"),
-    "lesion 2": ("left chest wall", "", "chest wall"),
+    "lesion 3": ("right lung, basal", "target", "lung"),
+    "lesion 9": ("right lung, lateral", "target", "lung"),
+    "lesion 7": ("right hilum", "non-target", "lung"),
+    "lesion 5": ("right upper lobe", "non-target", "lung"),
+    "lesion 10": ("left costal margin", "", "chest wall"),
 }
 """Lesions of the made-up pair, by its own names: the name, role and organ that a reader gives them."""
-STABLE, GROWN, GONE, OUTSIDE = "right lung, lateral", "left lung", "right hilum", "left chest wall"
+STABLE, GROWN, GONE, OUTSIDE = "right lung, lateral", "right lung, basal", "right upper lobe", "left costal margin"
 
 
 def main(out: Path) -> list[Path]:
