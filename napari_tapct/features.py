@@ -269,7 +269,7 @@ class FeaturesWidget(QWidget):
                 self.session.encoder, self._loaded_choice = encoder, (choice.encoder, choice.device)
                 self.on_cpu.setVisible(encoder.device.type == "cpu")
             self.session.set_features(scan, features)
-            if "torch" not in sys.modules:  # strokes and clicks will want it in a moment
+            if "torch" not in sys.modules:  # a click on the features will want it in a moment
                 Job("Loading PyTorch", lambda job: load_torch(), owner=self).start()
 
         def function(job: Job) -> tuple:
