@@ -74,7 +74,7 @@ class CTVolume:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 over voxels, shape and affine (to 1e-6 mm): equal for equal scans, wherever they lie."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.hu).tobytes())
+        digest = hashlib.sha256(np.ascontiguousarray(self.hu))
         digest.update(repr(self.geometry.shape).encode())
         digest.update((np.round(self.geometry.affine, 6) + 0.0).tobytes())
         return digest.hexdigest()
