@@ -4,10 +4,10 @@
     python -m benchmarks.plugin --out docs/results/plugin.md
 
 Each turn is a process of its own, as napari is when somebody starts it: three widgets are docked, the file is opened by
-the Scans widget, its cached features by the Features widget as soon as it marks them,
-and strokes are painted until the slice on screen follows. The features are as many as those of TAP-CT-S at its own
-patch: 75 x 64 x 64 tokens of 384. Without a display it draws on a virtual one. Beside the clock's time stands the
-processor time of the process, all threads together: on a busy machine the clock says little.
+the Scans widget, its cached features by the Features widget as soon as it marks them, and strokes are painted until
+the slice on screen follows. The features are as many as those of TAP-CT-S at its own patch: 75 x 64 x 64 tokens of
+384. Without a display it draws on a virtual one. Beside the clock's time stands the processor time of the process, all
+threads together: on a busy machine the clock says little.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -52,10 +54,22 @@ def draw(module: str, out: Path, pattern: str) -> list[Path]:
         raise UserError("there is no display and no xvfb-run; install xvfb, or run this where there is a display")
     out.mkdir(parents=True, exist_ok=True)
     screen = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24"]
-    with tempfile.TemporaryDirectory() as state:  # a person's unfinished work belongs in no picture, nor theirs there
-        environment = os.environ | {"TAPCT_STATE": state}
-        subprocess.run([*screen, sys.executable, "-m", module, str(out)], check=True, env=environment)
+    subprocess.run([*screen, sys.executable, "-m", module, str(out)], check=True)
     return sorted(out.glob(pattern))
+
+
+@contextmanager
+def own_state() -> Iterator[None]:
+    """Autosaves go into a folder that goes: a person's own work is in no picture, a picture's not among theirs."""
+    before = os.environ.get("TAPCT_STATE")
+    with tempfile.TemporaryDirectory() as state:
+        os.environ["TAPCT_STATE"] = state
+        try:
+            yield
+        finally:
+            del os.environ["TAPCT_STATE"]
+            if before is not None:
+                os.environ["TAPCT_STATE"] = before
 
 
 def has_display() -> bool:

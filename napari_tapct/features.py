@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,8 +71,6 @@ class FeaturesWidget(QWidget):
         self.session.scans_changed.connect(living(self.refresh))
         self.session.features_changed.connect(living(self._on_features))
         self._on_encoder()
-        # What reads the cache, loaded while a person still chooses a file.
-        Job("Making ready", lambda job: import_module("zarr"), owner=self).start()
 
     # The form.
 

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QApplication, QWidget
 
 from tapct_core.samples import load_sample
 
+from .demo import own_state
 from .painting import PALETTE, LabelClass
 from .session import Session, session_of
 from .window import set_window
@@ -45,15 +46,16 @@ SHOWN = 90
 def write(out: Path) -> list[Path]:
     """Writes the pictures into ``out``; returns their paths."""
     paths = [out / f"plugin_{name}.png" for name in ("scans", "features", "segment")]
-    for make, path in zip((scans, features, segment), paths, strict=True):
-        viewer = Viewer()
-        viewer.window.resize(*SIZE)
-        try:
-            make(viewer)
-            settle(0.5)
-            viewer.screenshot(str(path), canvas_only=False, flash=False)
-        finally:
-            viewer.close()
+    with own_state():
+        for make, path in zip((scans, features, segment), paths, strict=True):
+            viewer = Viewer()
+            viewer.window.resize(*SIZE)
+            try:
+                make(viewer)
+                settle(0.5)
+                viewer.screenshot(str(path), canvas_only=False, flash=False)
+            finally:
+                viewer.close()
     return paths
 
 

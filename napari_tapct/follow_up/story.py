@@ -7,16 +7,14 @@ The follow-up is made from the CT with known truth (``tapct_core.synthetic``): l
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..demo import draw, has_display
+from ..demo import draw, has_display, own_state
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -74,8 +72,7 @@ def write(out: Path) -> list[Path]:
     import napari
 
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as state:
-        os.environ["TAPCT_STATE"] = state
+    with own_state():
         viewer = napari.Viewer()
         try:
             paths = list(_play(viewer, out))

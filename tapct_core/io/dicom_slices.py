@@ -160,6 +160,7 @@ def text(header: Any, key: str) -> str:
 
 
 def number(header: Any, key: str, default: float) -> float:
+    """A header's value as a float; ``default`` where it is missing, empty or no number."""
     try:
         return float(text(header, key) or default)
     except ValueError:
