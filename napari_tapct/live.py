@@ -12,6 +12,7 @@ from tapct_core.errors import UserError
 from tapct_core.volume import CTVolume, LabelMap
 
 from .jobs import Job
+from .one_core import libraries, one_core
 from .painting import LabelClass
 
 if TYPE_CHECKING:
@@ -36,13 +37,13 @@ class Painted:
 
 @dataclass(frozen=True)
 class Part:
-    """Labels of a part of the scan. ``probe`` and ``hint`` come with the first one, the slice on screen; the others
-    cover the scan once and bring how many voxels each label has in them (256,)."""
+    """Labels of a part of the scan. ``probe`` comes with the first one, the slice on screen; the others cover the scan
+    once and bring how many voxels each label has in them (256,), the first of those the ``hint`` as well."""
 
     region: Region
     labels: np.ndarray
     probe: LinearProbe | None = None
-    hint: str = ""
+    hint: str | None = None
     counts: np.ndarray | None = None
 
 
@@ -63,24 +64,28 @@ def segment(
     """
     from tapct_core.probe import LinearProbe
 
-    hint = ""
-    if probe is None:
-        pairs = [(one.features, stroke_labels(one, classes)) for one in painted if one.strokes.any()]
-        hint = missing_strokes([labels for _, labels in pairs], classes)
-        present = {int(v) for _, labels in pairs for v in np.unique(labels.labels) if v}
-        if len(present) < 2:
-            raise UserError(hint or "paint a stroke of at least two classes")
-        probe = LinearProbe.fit(pairs, zero="unlabelled", hu_features="voxel" if use_hu else None)
+    pairs = []
     volume, features = target
-    # Without the edges: they take ten times as long, and come with the whole scan a moment later.
-    first = probe.predict(features, volume, region=view).labels
-    job.send(Part(view, shown(first, probe), probe, hint))
+    with one_core():
+        if probe is None:
+            pairs = [(one.features, stroke_labels(one, classes)) for one in painted if one.strokes.any()]
+            present = {int(v) for _, labels in pairs for v in np.unique(labels.labels) if v}
+            if len(present) < 2:
+                hint = missing_strokes([labels for _, labels in pairs], classes)
+                raise UserError(hint or "paint a stroke of at least two classes")
+            hu = "voxel" if use_hu else None
+            probe = LinearProbe.fit(pairs, zero="unlabelled", hu_features=hu, cancel=job.cancelled)
+        # Without the edges: they take ten times as long, and come with the whole scan a moment later.
+        first = probe.predict(features, volume, region=view).labels
+    job.send(Part(view, shown(first, probe), probe))
+    hint = missing_strokes([labels for _, labels in pairs], classes) if pairs else ""
     depth, height, width = volume.hu.shape
     done = 0
     start = view[0].start if view[0].stop - view[0].start == 1 else depth // 2
     for span, labels in probe.predict_slabs(features, volume, first=start, guided=guided, cancel=job.cancelled):
         drawn = shown(labels, probe)
-        job.send(Part((span, slice(0, height), slice(0, width)), drawn, counts=_counted(drawn)))
+        job.send(Part((span, slice(0, height), slice(0, width)), drawn, None, hint, _counted(drawn)))
+        hint = None
         done += span.stop - span.start
         job.report(done, depth)
     return probe
@@ -149,3 +154,4 @@ def warm_up(features: FeatureMap) -> None:
 
     assert fitting and guided and predicting
     statistics(features, None)
+    libraries()

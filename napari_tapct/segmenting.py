@@ -44,7 +44,9 @@ class Segmenting(QObject):
         self.words = ""
         """How far the result of the scan that is shown is."""
         self._loaded = False  # the probe came from a file: strokes are not what it was fitted on
-        self._debounce = QSignalDebouncer(parent=self)
+        # At once, not after napari has drawn the stroke, which takes as long as the fit where there is no GPU;
+        # what comes within the interval is answered once more at its end.
+        self._debounce = QSignalDebouncer(policy=QSignalDebouncer.EmissionPolicy.Leading, parent=self)
         self._debounce.setTimeout(DEBOUNCE_MS)
         self._debounce.triggered.connect(self.update)
         session.painting.strokes_changed.connect(living(self._on_strokes))
@@ -56,7 +58,7 @@ class Segmenting(QObject):
             self._on_features(session.active)
 
     def ask(self, *_: object) -> None:
-        """Computes soon, once for all that is asked meanwhile."""
+        """Computes now, and once more for all that is asked in the next moments."""
         self._debounce.throttle()
 
     def update(self) -> None:
@@ -139,11 +141,12 @@ class Segmenting(QObject):
 
     def _on_part(self, scan: Scan, part: Part) -> None:
         self.results.put(scan, part)
+        if part.hint is not None:
+            self.hinted.emit(part.hint)
         if part.probe is None:
             self._fade()
             return
         self.probe = part.probe
-        self.hinted.emit(part.hint)
         self._fade(just_drawn=True)
         self.slice_done.emit()
 

@@ -71,13 +71,18 @@ def discriminant(means: np.ndarray, within: np.ndarray, penalty: float) -> tuple
 
     ``penalty`` times the identity is added to it; columns have unit variance.
     """
+    weights = _solved(within, penalty, means.T)  # (D, K)
+    return weights, -0.5 * np.einsum("kd,dk->k", means, weights)
+
+
+def _solved(matrix: np.ndarray, penalty: float, right: np.ndarray) -> np.ndarray:
+    """(matrix + penalty I)^-1 right, the matrix being symmetric and without negative eigenvalues; float64."""
     import scipy.linalg
 
-    within = within.copy()
-    within[np.diag_indices_from(within)] += penalty
-    factor = scipy.linalg.cho_factor(within, lower=True, overwrite_a=True, check_finite=False)
-    weights = scipy.linalg.cho_solve(factor, means.T, check_finite=False)  # (D, K)
-    return weights, -0.5 * np.einsum("kd,dk->k", means, weights)
+    matrix = matrix.copy()
+    matrix[np.diag_indices_from(matrix)] += penalty
+    factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+    return scipy.linalg.cho_solve(factor, right, check_finite=False)
 
 
 def choose_penalty(x: np.ndarray, index: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
@@ -98,10 +103,10 @@ def choose_penalty(x: np.ndarray, index: np.ndarray, groups: np.ndarray) -> tupl
         out = folds == fold
         if not out.any():
             continue
-        means, within = _pooled(x[~out], index[~out])
         truth.append(index[out])
+        solve = Pooled.of(x[~out], index[~out]).discriminant
         for penalty in PENALTIES:
-            weights, constants = discriminant(means, within, penalty)
+            weights, constants = solve(penalty)
             held[penalty].append((x[out] @ weights + constants).astype(np.float32))
     if not truth:
         return UNCHECKED
@@ -114,15 +119,37 @@ def choose_penalty(x: np.ndarray, index: np.ndarray, groups: np.ndarray) -> tupl
     return min(losses, key=lambda key: (losses[key], -key[0]))
 
 
-def _pooled(x: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Class means (K, D) and the covariance within (D, D), as Moments have them, without a matrix a class."""
-    count = int(index.max()) + 1
-    sizes = np.maximum(np.bincount(index, minlength=count), 1)
-    means = np.zeros((count, x.shape[1]))
-    for c in range(count):
-        means[c] = x[index == c].mean(axis=0, dtype=np.float64) if (index == c).any() else 0.0
-    centred = ((x - means[index]) / np.sqrt(count * sizes[index])[:, None]).astype(np.float32)
-    return means, (centred.T @ centred).astype(np.float64)
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """Class ``means`` (K, D) float64 and samples ``centred`` (N, D) whose columns' products are the covariance within:
+    what :class:`Moments` have, without a matrix a class. ``gram`` (D, D), or (N, N) if that is smaller, is float64."""
+
+    means: np.ndarray
+    centred: np.ndarray
+    gram: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, index: np.ndarray) -> Pooled:
+        """Of standardised columns ``x`` (N, D) with class indices (N,)."""
+        count = int(index.max()) + 1
+        sizes = np.maximum(np.bincount(index, minlength=count), 1)
+        means = np.zeros((count, x.shape[1]))
+        for c in range(count):
+            means[c] = x[index == c].mean(axis=0, dtype=np.float64) if (index == c).any() else 0.0
+        centred = (x - means[index]) / np.sqrt(count * sizes[index])[:, None]
+        if len(x) < x.shape[1]:  # float64: one column of large numbers is in every product of two samples
+            return cls(means, centred, centred @ centred.T)
+        centred = centred.astype(np.float32)
+        return cls(means, centred, (centred.T @ centred).astype(np.float64))
+
+    def discriminant(self, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+        """:func:`discriminant` of these. With fewer samples than columns in a system of as many unknowns as samples,
+        by the identity of Woodbury (1950): a person's first strokes, and the ones that they wait for."""
+        if len(self.gram) == self.means.shape[1]:
+            return discriminant(self.means, self.gram, penalty)
+        inner = _solved(self.gram, penalty, self.centred @ self.means.T)
+        weights = (self.means.T - self.centred.T @ inner) / penalty
+        return weights, -0.5 * np.einsum("kd,dk->k", self.means, weights)
 
 
 def assign_folds(index: np.ndarray, groups: np.ndarray) -> np.ndarray:

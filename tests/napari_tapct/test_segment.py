@@ -7,13 +7,15 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_tapct.live import missing_strokes
+from napari_tapct.jobs import Job
+from napari_tapct.live import Painted, missing_strokes, segment
 from napari_tapct.painting import LabelClass
 from napari_tapct.session import session_of
 from tapct_core.embedding import embed_cached
 from tapct_core.encoders import load_encoder
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct, load_labels
+from tapct_core.probe import ProbeCancelled
 from tapct_core.volume import LabelMap
 
 from .conftest import canvas_of, centre_on, drag, place_on_canvas
@@ -202,6 +204,38 @@ def test_export_lies_on_the_grid_of_the_source(make_napari_viewer_proxy, ct_file
         int(source.header["qform_code"]), int(source.header["sform_code"]),
     )  # fmt: skip
     np.testing.assert_array_equal(load_labels(path).labels, widget.session.active.parts["result"].data)
+
+
+def test_a_stroke_is_answered_before_napari_has_drawn_it(docked, qtbot):
+    viewer, widget = docked
+    two_strokes(viewer, widget, qtbot)
+    scan, segmenting = widget.session.active, widget.segmenting
+    layer, before = scan.parts["strokes"], segmenting.run
+    z, y, x = centre_on(viewer, scan)
+    layer.paint((z, y, x), 2)  # no event is handled between this line and the next
+    assert segmenting.run is not before and segmenting.run.running
+    first = segmenting.run
+    layer.paint((z, y + 1, x), 2)
+    layer.paint((z, y + 2, x), 2)
+    assert segmenting.run is first, "strokes in quick succession are answered together"
+    settle(widget, qtbot)
+    assert segmenting.run is not first
+    assert widget.segmenting.probe.facts["samples"] == np.count_nonzero(layer.data)
+
+
+def test_a_run_that_was_dropped_while_it_waited_fits_nothing(docked, qtbot, monkeypatch):
+    viewer, widget = docked
+    two_strokes(viewer, widget, qtbot)
+    scan = widget.session.active
+    sent = []
+    job = Job("dropped", lambda job: None)
+    job.drop()
+    monkeypatch.setattr(job, "send", sent.append)
+    painted = [Painted(scan.volume, scan.features, scan.parts["strokes"].data)]
+    view = widget.segmenting.results.view(scan)
+    with pytest.raises(ProbeCancelled):
+        segment(job, painted, (scan.volume, scan.features), widget.session.painting.classes, view, guided=False)
+    assert sent == []
 
 
 def test_hint_says_what_to_paint_next():

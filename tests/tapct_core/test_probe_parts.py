@@ -13,7 +13,7 @@ from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
 from tapct_core.probe import LinearProbe, dice_report
 from tapct_core.probe.channels import columns_at
-from tapct_core.probe.discriminant import Moments, assign_folds, choose_penalty, discriminant
+from tapct_core.probe.discriminant import Moments, Pooled, assign_folds, choose_penalty, discriminant
 from tapct_core.probe.heads import fit_logistic
 from tapct_core.probe.hu import KNOTS_HU, VOXEL_CHANNELS, VoxelScores, hats, token_hu, voxel_channels
 from tapct_core.probe.phase import phase_copies, shifted_phase
@@ -104,6 +104,18 @@ def test_the_closed_form_is_scikit_learns_shrunk_discriminant():
     rival = LinearDiscriminantAnalysis(solver="lsqr", priors=[1 / 3] * 3).fit(x, index)
     np.testing.assert_allclose(weights, rival.coef_.T, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(constants - constants[0], rival.intercept_ - rival.intercept_[0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("n", [20, 39, 40, 90])
+@pytest.mark.parametrize("penalty", [1e-2, 3.0])
+def test_few_samples_are_solved_among_themselves_with_the_same_answer(n, penalty):
+    x, index = samples(n=n, dim=40)
+    moments, few = Moments.of(x, index, 3), Pooled.of(x, index)
+    assert few.gram.shape == (min(n, 40), min(n, 40))
+    for found, expected in zip(
+        few.discriminant(penalty), discriminant(moments.means, moments.within(), penalty), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 def test_three_classes_in_a_row_do_not_mask_each_other():
