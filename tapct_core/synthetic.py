@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.interpolate import BSpline
 
-from .body import body_mask
+from .body import body_mask, inside_skin
 from .errors import UserError
 from .geometry import Geometry
 from .volume import AIR_HU, CTVolume, Source
@@ -195,6 +195,7 @@ def _draw_lesions(
     spacing = np.array(volume.geometry.spacing_mm) * (1, step, step)
     body = body_mask(coarse, tuple(spacing))
     deep = ndimage.distance_transform_edt(np.pad(body, 1), sampling=spacing)[1:-1, 1:-1, 1:-1] > 10
+    patient = inside_skin(coarse, tuple(spacing))
     smooth = ndimage.gaussian_filter(coarse, 4 / spacing)
     places = {"lung": np.argwhere(deep & (smooth < -600)), "soft": np.argwhere(deep & (np.abs(smooth - 50) < 70))}
     places = {tissue: found for tissue, found in places.items() if len(found) >= 50}
@@ -207,8 +208,9 @@ def _draw_lesions(
         tissue = sorted(places)[int(rng.integers(len(places)))]
         index = places[tissue][rng.integers(len(places[tissue]))] + rng.uniform(-0.4, 0.4, 3)
         point = volume.geometry.to_world(index * (1, step, step))
-        around = float(smooth[tuple(np.rint(index).astype(int))])
-        if around < THINNEST_LUNG_HU:
+        voxel = tuple(np.rint(index).astype(int))
+        around = float(smooth[voxel])
+        if around < THINNEST_LUNG_HU or not patient[voxel]:
             continue
         if all(np.linalg.norm(point - np.array(other.baseline_lps_mm)) > 30 for other in drawn):
             drawn.append(_draw_lesion(f"lesion {len(drawn) + 1}", tissue, around, point, motion, grid, rng))
@@ -227,10 +229,7 @@ def _draw_lesion(
     """A lesion that can be seen: solid in lung, 40 to 90 HU darker or brighter than soft tissue round it."""
     fate = str(rng.choice(FATES, p=(0.3, 0.23, 0.23, 0.12, 0.12)))
     before = float(np.exp(rng.uniform(np.log(4), np.log(14))))
-    scale = {"stable": (0.95, 1.05), "grown": (1.2, 1.7), "shrunk": (0.5, 0.85), "vanished": (0, 0), "new": (1, 1)}[
-        fate
-    ]
-    after = before * float(rng.uniform(*scale))
+    after = before * float(rng.uniform(*_GROWTH[fate]))
     hu = (
         float(rng.uniform(0, 60))
         if tissue == "lung"

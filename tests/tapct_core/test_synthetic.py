@@ -118,6 +118,16 @@ def test_no_lesion_hangs_in_the_air_between_two_legs():
         assert len(points) == 8 and to_tissue[tuple(where.T)].max() < 10
 
 
+def test_no_lesion_lies_in_the_foam_of_a_couch(data_dir):
+    """A couch for radiotherapy, whose foam has the HU of lung: a fifth of what looks like lung in this scan."""
+    couch = load_ct(data_dir / "ct" / "plastimatch_t0_ct.nii.gz")
+    below_back_mm = 60.0  # LPS y of the couch's top in this scan
+    for seed in range(40, 44):
+        lesions = make_follow_up(couch, seed=seed).lesions
+        assert len(lesions) == 12
+        assert all(one.baseline_lps_mm[1] < below_back_mm for one in lesions if one.tissue == "lung")
+
+
 def test_a_scan_of_air_is_refused_in_words():
     air = CTVolume(np.full((20, 30, 30), -1000, np.int16), Geometry.from_spacing((20, 30, 30), (5, 4, 4)))
     with pytest.raises(UserError, match="too little"):
