@@ -30,7 +30,6 @@ def breathing_pair() -> list[LayerData]:
         features={"name": names, **columns},
         size=3,
         face_color="#ffd166",
-        out_of_slice_display=True,
     )
     return [followup, ct_layer(volumes["baseline"], "baseline", LUNG), points]
 
@@ -77,7 +76,6 @@ def make_synthetic() -> list[LayerData]:
         features=columns,
         size=5,
         face_color="#ffd166",
-        out_of_slice_display=True,
     )
     return [followup, ct_layer(made.baseline, "synthetic baseline", LUNG), points]
 

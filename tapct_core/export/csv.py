@@ -7,15 +7,17 @@ from pathlib import Path
 
 from ..atomic import atomic_path
 from ..lesions import Lesion, Study, Timepoint
-from ..lesions.assessment import changes
+from ..lesions.assessment import Assessment, assess, changes, sum_mm
 
 COLUMNS = (
     "patient", "lesion_uid", "timepoint", "series_uid", "x_mm", "y_mm", "z_mm", "long_axis_mm", "short_axis_mm",
     "volume_ml", "match_status", "cycle_mm", "accepted_by", "lesion", "role", "organ", "date", "mean_hu", "sd_hu",
     "change_from_baseline_percent", "change_from_nadir_percent", "confidence", "presence", "accepted_at",
+    "sum_of_targets_mm", "response", "response_rule", "response_provisional", "non_targets_progressed_by",
 )  # fmt: skip
 """Places are LPS mm. The changes are those of the lesion's own RECIST diameter, against the first and the smallest
-earlier one. ``accepted_by`` is empty for a proposal."""
+earlier one. ``accepted_by`` is empty for a proposal. From ``sum_of_targets_mm`` on a column is of the whole time point
+(RECIST 1.1) and stands in each of its rows; ``response_provisional`` is yes while it rests on proposals."""
 
 
 def write_csv(study: Study, path: str | Path) -> Path:
@@ -30,20 +32,22 @@ def write_csv(study: Study, path: str | Path) -> Path:
 
 def rows(study: Study) -> list[dict[str, str]]:
     """The table's rows, lesion by lesion in the order of time; what is not known is empty."""
+    assessed = {one.timepoint: one for one in assess(study)}
+    of_timepoint = {one.name: _of_timepoint(study, one, assessed.get(one.name)) for one in study.timepoints}
     return [
-        _row(study, lesion, timepoint)
+        dict(zip(COLUMNS, _of_lesion(study, lesion, timepoint) + of_timepoint[timepoint.name], strict=True))
         for lesion in study.lesions
         for timepoint in study.timepoints
         if timepoint.name in lesion.findings
     ]
 
 
-def _row(study: Study, lesion: Lesion, timepoint: Timepoint) -> dict[str, str]:
+def _of_lesion(study: Study, lesion: Lesion, timepoint: Timepoint) -> tuple[str, ...]:
     finding = lesion.findings[timepoint.name]
     measured = finding.measurement
     x, y, z = finding.point_lps_mm or (None, None, None)
     from_baseline, from_nadir = changes(study, lesion, timepoint.name)
-    values = (
+    return (
         study.patient_key, lesion.uid, timepoint.name, timepoint.series_uid, _number(x), _number(y), _number(z),
         _number(measured and measured.long_axis_mm), _number(measured and measured.short_axis_mm),
         _number(measured and measured.volume_ml, 4), finding.state, _number(finding.cycle_error_mm),
@@ -52,7 +56,15 @@ def _row(study: Study, lesion: Lesion, timepoint: Timepoint) -> dict[str, str]:
         _number(from_baseline, 1), _number(from_nadir, 1), _number(finding.confidence, 4),
         _number(finding.presence, 4), finding.decided_at,
     )  # fmt: skip
-    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _of_timepoint(study: Study, timepoint: Timepoint, assessed: Assessment | None) -> tuple[str, ...]:
+    total = _number(sum_mm(study, timepoint.name)) if any(one.role == "target" for one in study.lesions) else ""
+    if assessed is None:  # the baseline
+        return total, "", "", "", ""
+    judged = assessed.non_target_progress
+    provisional = "yes" if assessed.provisional else "no"
+    return total, assessed.response.category, assessed.response.rule, provisional, judged.by if judged else ""
 
 
 def _number(value: float | None, digits: int = 3) -> str:

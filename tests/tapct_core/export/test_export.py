@@ -19,7 +19,9 @@ from tapct_core.export import COLUMNS, write_csv, write_seg, write_sr
 from tapct_core.geometry import Orientation
 from tapct_core.io import load_ct
 from tapct_core.lesions import Finding, Mask, Study, Timepoint
+from tapct_core.lesions.assessment import assess
 from tapct_core.lesions.study_file import load_study
+from tests.tapct_core.studies import study_and_volumes
 
 NAMES = ("baseline", "follow-up")
 
@@ -134,6 +136,26 @@ def test_the_table_has_one_row_a_lesion_and_time_point(study, tmp_path):
     assert abs(float(second["change_from_baseline_percent"])) < 5
     assert (first["accepted_by"], rows[-1]["accepted_by"], rows[-1]["match_status"]) == ("AB", "", "disappeared")
     assert rows[-1]["change_from_baseline_percent"] == ""  # it was never measured
+
+
+def test_each_row_of_the_table_says_how_its_time_point_is_judged(tmp_path):
+    study, _ = study_and_volumes()
+    study.judge_non_targets("week 16", True, "AB", "effusion, now on both sides")
+    with open(write_csv(study, tmp_path / "table.csv"), newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    said = {}
+    for row in rows:
+        of_timepoint = tuple(row[column] for column in COLUMNS[COLUMNS.index("sum_of_targets_mm") :])
+        assert said.setdefault(row["timepoint"], of_timepoint) == of_timepoint
+    assert list(said) == [one.name for one in study.timepoints]
+    for one in assess(study):
+        total, category, rule, provisional, judged = said[one.timepoint]
+        assert float(total) == pytest.approx(one.response.sum_mm, abs=1e-3)
+        assert (category, rule) == (one.response.category, one.response.rule)
+        assert provisional == ("yes" if one.timepoint == "week 24" else "no"), "only the last is proposed"
+        assert judged == ("AB" if one.timepoint in ("week 16", "week 24") else "")
+    assert float(said["baseline"][0]) > 0 and said["baseline"][1:] == ("", "", "", "")
+    assert said["week 8"][1] != "PD" and said["week 16"][1] == "PD" and "non-targets" in said["week 16"][2]
 
 
 def test_sources_that_cannot_be_referred_to_are_refused(study, data_dir, dicom_pair, tmp_path):
