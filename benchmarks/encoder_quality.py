@@ -5,7 +5,8 @@
 
 Rows: the encoder, its untrained twin, 20 multi-scale HU statistics at the same pitch, those lifted to the
 encoder's width by random ReLU features (equal capacity, nothing learnt), and the mean HU of the 5 x 5 x 5 tokens
-round each token (context, nothing learnt).
+round each token (context, nothing learnt). "With surroundings": a token joined to its neighbours at their places, as
+matching does it, for the encoder and for the rival of equal capacity; points only.
 
 Columns: points found by tokens alone, the whole volume searched, without prior and without HU, on synthetic
 follow-ups (HARD leads) and on the breathing pair; a scan matched with itself, mirrored and turned; a linear
@@ -23,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from benchmarks.common import markdown_table, write_page
@@ -34,6 +36,7 @@ from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
 from tapct_core.matching import match_points
+from tapct_core.matching.similarity import make_keys, search_grid, surroundings
 from tapct_core.probe import LinearProbe, dice_report
 from tapct_core.samples import load_sample, load_sample_points
 from tapct_core.synthetic import HARD, STANDARD, make_follow_up
@@ -50,6 +53,9 @@ ORGANS = {
     "bone": ("spine", "pelvis and femurs", "ribs"), "muscle": ("muscles",), "lung": ("lungs",), "bladder": ("bladder",),
 }  # fmt: skip
 """The eight classes of the table, by the main organs of benchmarks/probe_tasks.py."""
+
+POINTS = ("hard", "standard", "breathing")
+SURROUNDED = ", with surroundings"
 
 Embed = Callable[[CTVolume], FeatureMap]
 
@@ -88,6 +94,20 @@ def context_row(encoder: Encoder) -> Embed:
         means = np.pad(blocks.mean(axis=(1, 3, 5)), 2, mode="edge") / 500
         tokens = np.lib.stride_tricks.sliding_window_view(means, (5, 5, 5)).reshape(*geometry.shape, 125)
         return _without_windows(empty, tokens - tokens.mean(axis=-1, keepdims=True), geometry)
+
+    return features
+
+
+def surrounded_row(row: Embed) -> Embed:
+    """The tokens of another row, each with its neighbours at their places (``matching.similarity.surroundings``)."""
+
+    def features(volume: CTVolume) -> FeatureMap:
+        found = row(volume)
+        tokens = found.tokens.astype(np.float32) - found.window_position_mean[found.window_places]
+        grid = search_grid(found.geometry)
+        keys = make_keys("tokens", torch.from_numpy(tokens), found.valid, found.geometry, grid)
+        joined = _without_windows(found, surroundings(keys, "surroundings").vectors.numpy(), found.geometry)
+        return replace(joined, valid=found.valid)
 
     return features
 
@@ -315,8 +335,11 @@ def main() -> None:
         rows["20 HU statistics"] = statistics_row(first, None)
         rows["HU statistics, lifted"] = statistics_row(first, first.embed_dim)
         rows["5 x 5 x 5 token means"] = context_row(first)
+        for name in (encoders[0].name, "HU statistics, lifted"):
+            rows[name + SURROUNDED] = surrounded_row(rows[name])
     results = {
-        name: measure(row, args.data, args.split, args.seeds, args.points, args.parts) for name, row in rows.items()
+        name: measure(row, args.data, args.split, args.seeds, args.points, parts_of(name, args.parts))
+        for name, row in rows.items()
     }
     if args.json:
         print(json.dumps(results))
@@ -334,28 +357,39 @@ LEGEND = (
 )
 
 
+def parts_of(name: str, parts: Sequence[str]) -> list[str]:
+    """What is measured of a row."""
+    return [part for part in parts if part in POINTS or not name.endswith(SURROUNDED)]
+
+
 def table(results: dict[str, dict]) -> str:
-    """The results as one Markdown table."""
+    """The results as one Markdown table; what was not measured of a row is a dash."""
     header = ["features"]
     rows: list[list[object]] = [[name] for name in results]
     first = next(iter(results.values()))
-    for part in ("hard", "standard", "breathing"):
+
+    def column(title: str, cell: Callable[[dict], object]) -> None:
+        header.append(title)
+        for row, result in zip(rows, results.values(), strict=True):
+            try:
+                row.append(cell(result))
+            except KeyError:
+                row.append("–")
+
+    for part in POINTS:
         if part in first:
-            header.append(f"{part}: median mm, ≤ 5, ≤ 10 mm")
-            for row, result in zip(rows, results.values(), strict=True):
-                r = result[part]
-                row.append(f"{r['median']:.1f}, {r['le5']:.0%}, {r['le10']:.0%}")
+            column(f"{part}: median mm, ≤ 5, ≤ 10 mm", lambda result, part=part: _found(result[part]))
     for part in ("robust", "probe"):
         for key in first.get(part, {}):
-            header.append(key.replace("_", " "))
-            for row, result in zip(rows, results.values(), strict=True):
-                row.append(float(result[part][key]))
+            column(key.replace("_", " "), lambda result, part=part, key=key: float(result[part][key]))
     for key in ("oracle", "rank"):
         if key in first:
-            header.append(key)
-            for row, result in zip(rows, results.values(), strict=True):
-                row.append(float(result[key]))
+            column(key, lambda result, key=key: float(result[key]))
     return markdown_table(header, rows)
+
+
+def _found(part: dict[str, float]) -> str:
+    return f"{part['median']:.1f}, {part['le5']:.0%}, {part['le10']:.0%}"
 
 
 if __name__ == "__main__":

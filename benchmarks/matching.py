@@ -38,16 +38,16 @@ FINE = ("trilinear", "subtoken")
 OURS: dict[str, tuple[str, ...]] = {
     "nearest token": ("tokens",),
     "+ between tokens": ("tokens", *FINE),
-    "+ surroundings": ("tokens", "pooled", *FINE),
-    "+ coarse motion": ("tokens", "pooled", *FINE, "prior"),
-    "+ votes": ("tokens", "pooled", *FINE, "prior", "votes"),
-    "+ way back (all, without HU)": ("tokens", "pooled", *FINE, "prior", "votes", "way_back"),
-    "+ HU descriptor": ("tokens", "pooled", "hu", *FINE, "prior", "votes", "way_back"),
+    "+ surroundings": ("tokens", "surroundings", *FINE),
+    "+ coarse motion": ("tokens", "surroundings", *FINE, "prior"),
+    "+ votes": ("tokens", "surroundings", *FINE, "prior", "votes"),
+    "+ way back (all, without HU)": ("tokens", "surroundings", *FINE, "prior", "votes", "way_back"),
+    "+ HU descriptor": ("tokens", "surroundings", "hu", *FINE, "prior", "votes", "way_back"),
     "+ block matching": tuple(step for step in STEPS if step != "ncc"),
     "all": STEPS,
     "all but block matching": tuple(step for step in STEPS if step != "blocks"),
     "all but votes": tuple(step for step in STEPS if step not in ("votes", "way_back")),
-    "all but features": tuple(step for step in STEPS if step not in ("tokens", "pooled")),
+    "all but features": tuple(step for step in STEPS if step not in ("tokens", "surroundings")),
 }
 
 
@@ -176,7 +176,7 @@ def measure(case: Case, encoder, wanted: Callable[[str], bool]) -> list[dict]:
             found_rows.append(_row(name, errors, errors <= 10, unsure, ready - begin, click))
     before, after = embed(case.before, encoder), embed(case.after, encoder)
     for name, steps in OURS.items():
-        steps = tuple(step for step in steps if encoder is not None or step not in ("tokens", "pooled"))
+        steps = tuple(step for step in steps if encoder is not None or step not in ("tokens", "surroundings"))
         if not wanted(name) or (encoder is None and name != "all" and "hu" not in steps):
             continue
         if encoder is None and name == "all but features":

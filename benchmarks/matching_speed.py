@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 SCAN = "ct/lidc_0314_ct.nii.gz"
 TOKENS, CHANNELS = 300_000, 384
-NO_GATE = ("tokens", "pooled", "hu", "trilinear", "subtoken")
+NO_GATE = ("tokens", "surroundings", "hu", "trilinear", "subtoken")
 
 
 def main() -> None:

@@ -29,13 +29,13 @@ from .similarity import (
 )
 from .votes import Vote, gate, gated_search, vote
 
-EVIDENCE = ("tokens", "pooled", "hu")
+EVIDENCE = ("tokens", "surroundings", "hu")
 STEPS = (*EVIDENCE, "trilinear", "subtoken", "prior", "blocks", "votes", "way_back", "ncc")
 """What matching may use: evidence from tokens, from their surroundings, from the HU round the point; queries
 interpolated between tokens; peaks found between tokens; the coarse motion as a gate; its refinement by block
 matching on the images; votes of points round the click, weighted by their way back; the last step by correlation."""
 
-WEIGHTS = {"tokens": 1.0, "pooled": 0.5, "hu": 1.0}
+WEIGHTS = {"tokens": 1.0, "surroundings": 0.5, "hu": 1.0}
 PEAKS = 64
 """Local maxima of a whole scan that are followed to their exact top."""
 PATCH_MM, REACH_MM, NCC_STEP_MM = 24.0, 8.0, 2.0

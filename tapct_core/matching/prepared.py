@@ -12,7 +12,7 @@ from ..features import FeatureMap
 from ..geometry import Geometry
 from .correlation import Image
 from .descriptors import HuBasis, HuSampler, base_image, contrast_curve
-from .similarity import Keys, make_keys, pooled, search_grid
+from .similarity import Keys, make_keys, search_grid, surroundings
 
 KEY_LENGTH = 128
 """Numbers left of a token: enough that cosines hold, few enough that 300,000 fit one quick product."""
@@ -34,7 +34,7 @@ class Projection:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Keys of one scan by name ("tokens", "pooled", "hu"), all on one ``grid``, and what made them.
+    """Keys of one scan by name ("tokens", "surroundings", "hu"), all on one ``grid``, and what made them.
 
     A follow-up is prepared with its baseline's ``projection`` and ``basis``, so that both speak one language.
     ``scanned`` is the HU grid: the field of view. The feature map itself is not held: a cache keyed by it lets go.
@@ -83,7 +83,7 @@ def prepare(features: FeatureMap, like: Prepared | None = None) -> Prepared:
     if has_tokens:
         vectors, projection = _project(features, projection if like else None)
         keys["tokens"] = make_keys("tokens", vectors, features.valid, features.geometry, grid)
-        keys["pooled"] = pooled(keys["tokens"], "pooled")
+        keys["surroundings"] = surroundings(keys["tokens"], "surroundings")
     basis = (like.basis if like else None) or sampler.basis()
     described = sampler.describe(basis)
     keys["hu"] = make_keys("hu", torch.from_numpy(described.vectors), described.valid, described.geometry, grid)

@@ -140,7 +140,9 @@ def _corners(scan: Prepared) -> np.ndarray:
 
 def _from_keys(a: Prepared, b: Prepared, names: tuple[str, ...], rng: np.random.Generator) -> list[np.ndarray]:
     """Rigid and affine motions from mutual best matches, of each kind of evidence and of all together."""
-    pairs = [mutual_matches(a.keys[n], b.keys[n], rng) for n in names if n in a.keys and n in b.keys and n != "pooled"]
+    pairs = [
+        mutual_matches(a.keys[n], b.keys[n], rng) for n in names if n in a.keys and n in b.keys and n != "surroundings"
+    ]
     if len(pairs) > 1:
         pairs.append(tuple(np.concatenate(part) for part in zip(*pairs, strict=True)))
     motions = []

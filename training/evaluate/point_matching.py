@@ -32,7 +32,7 @@ from .run import Outcome, RunFolder, each, say_broken
 from .statistics import Interval, interval
 from .tables import Curves, Results, Table, cell
 
-TOKENS = ("tokens", "pooled", "trilinear", "subtoken", "prior", "votes", "way_back")
+TOKENS = ("tokens", "surroundings", "trilinear", "subtoken", "prior", "votes", "way_back")
 METHODS = {"tokens alone": TOKENS, "all steps": STEPS}
 FIGURES: dict[str, Callable[[np.ndarray], float]] = {
     "mean, mm (95 %)": lambda errors: float(errors.mean()),

@@ -49,7 +49,7 @@ def test_without_an_encoder_there_are_hu_keys_alone():
         np.zeros((0, 0), np.float16),
     )
     assert list(prepare(none).keys) == ["hu"]
-    assert list(prepare(feature_map(64)).keys) == ["tokens", "pooled", "hu"]
+    assert list(prepare(feature_map(64)).keys) == ["tokens", "surroundings", "hu"]
 
 
 @pytest.mark.parametrize("dim", [64, 300])

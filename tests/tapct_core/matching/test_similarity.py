@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -12,18 +14,19 @@ from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
 from tapct_core.matching.similarity import (
     NOWHERE,
+    Keys,
     box_round,
     climb,
     full_box,
     local_maxima,
     make_keys,
-    pooled,
     require_same_encoder,
     scan_cell,
     score,
     score_at,
     search_grid,
     suppress,
+    surroundings,
 )
 
 SHAPE = (6, 7, 8)
@@ -76,7 +79,7 @@ def test_a_place_finds_itself_between_tokens(keys):
 
 
 def test_score_is_the_weighted_mean_of_the_evidence(keys):
-    wide = pooled(keys, "pooled")
+    wide = surroundings(keys, "surroundings")
     point = keys.geometry.to_world((3.3, 4.4, 5.5))
     queries = [keys.sample(point[None]), wide.sample(point[None])]
     at = keys.geometry.to_world(np.random.default_rng(0).uniform(2, 5, (1, 9, 3)))
@@ -85,10 +88,56 @@ def test_score_is_the_weighted_mean_of_the_evidence(keys):
     assert torch.allclose(both, (parts[0] + 3 * parts[1]) / 4, atol=1e-6)
 
 
-def test_pooled_is_the_mean_of_27_at_its_own_place(keys):
-    wide = pooled(keys, "pooled")
-    assert np.allclose(wide.geometry.to_world((1, 2, 2)), keys.geometry.to_world((2, 4, 4)))
-    assert torch.allclose(wide.vectors[1, 2, 2], keys.vectors[1:4, 3:6, 3:6].mean(dim=(0, 1, 2)), atol=1e-5)
+def lattice(vectors: torch.Tensor, geometry: Geometry | None = None) -> Keys:
+    geometry = geometry or Geometry.from_spacing(tuple(vectors.shape[:3]), (4.0, 4.0, 4.0))
+    return Keys("tokens", vectors, geometry, search_grid(geometry))
+
+
+def test_surroundings_compare_neighbours_place_by_place():
+    """The cosine of two places' sums is the mean of their nine neighbours' cosines, but for noise."""
+    torch.manual_seed(0)
+    smooth = F.interpolate(torch.randn(1, 512, 3, 3, 3), size=(9, 9, 9), mode="trilinear", align_corners=True)
+    vectors = smooth[0].permute(1, 2, 3, 0).contiguous()
+    wide, unit = surroundings(lattice(vectors), "wide").vectors, F.normalize(vectors, dim=-1)
+    corners = [(0, 0, 0), *product((-1, 1), repeat=3)]
+    places = np.random.default_rng(0).integers(1, 8, (60, 2, 3))
+    found, truth = [], []
+    for one, other in places:
+        found.append(float(F.cosine_similarity(wide[tuple(one)], wide[tuple(other)], dim=0)))
+        truth.append(np.mean([float(unit[tuple(one + c)] @ unit[tuple(other + c)]) for c in np.array(corners)]))
+    assert np.corrcoef(found, truth)[0, 1] > 0.98
+
+
+def test_surroundings_tell_arrangements_apart_that_have_one_mean():
+    torch.manual_seed(1)
+    vectors = torch.randn(3, 3, 3, 256)
+    turned = vectors.flip(0)  # the same neighbours, head over heels
+    one, other = (surroundings(lattice(v), "wide").vectors[1, 1, 1] for v in (vectors, turned))
+    assert F.cosine_similarity(one, other, dim=0) < 0.5
+    assert torch.allclose(vectors.mean(dim=(0, 1, 2)), turned.mean(dim=(0, 1, 2)), atol=1e-6)
+
+
+def test_surroundings_agree_between_lattices_stored_in_another_order():
+    torch.manual_seed(2)
+    vectors = torch.randn(5, 6, 7, 32)
+    geometry = Geometry.from_spacing((5, 6, 7), (4.0, 4.0, 4.0), (1.0, 2.0, 3.0))
+    flipped = geometry.affine.copy()
+    flipped[:3, 3] = geometry.to_world((4, 0, 0))
+    flipped[:3, 0] *= -1
+    upside_down = lattice(vectors.flip(0).contiguous(), Geometry((5, 6, 7), flipped))
+    wide, other = surroundings(lattice(vectors, geometry), "wide"), surroundings(upside_down, "wide")
+    assert torch.allclose(wide.vectors, other.vectors.flip(0), atol=1e-5)
+    points = geometry.to_world(np.random.default_rng(0).uniform(0.5, 3.5, (9, 3)))
+    assert torch.allclose(wide.sample(points), other.sample(points), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 5), (1, 1, 4), (1, 1, 1), (2, 3, 4)])
+def test_surroundings_of_thin_lattices_and_of_air(shape):
+    vectors = torch.randn(*shape, 64)
+    vectors.view(-1, 64)[0] = 0  # air stays empty, whatever lies beside it
+    wide = surroundings(lattice(vectors), "wide").vectors
+    assert not wide.view(-1, 64)[0].any() and torch.isfinite(wide).all()
+    assert wide.view(-1, 64)[1:].abs().sum(dim=1).gt(0).all()
 
 
 def test_local_maxima_and_suppression():
