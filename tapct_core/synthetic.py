@@ -25,6 +25,7 @@ _GROWTH = {"stable": (0.95, 1.05), "grown": (1.2, 1.7), "shrunk": (0.5, 0.85), "
 """Factor on the radius."""
 THINNEST_LUNG_HU = -960.0
 """Below it is air: in the bowel, in the trachea, or between two legs."""
+_TOO_LITTLE = "the scan holds too little lung or soft tissue to place lesions in; use a scan of the trunk"
 _KNOT_MM = 70.0
 """Distance between control points of the deformation: organs move, voxels do not."""
 
@@ -200,7 +201,7 @@ def _draw_lesions(
     places = {"lung": np.argwhere(deep & (smooth < -600)), "soft": np.argwhere(deep & (np.abs(smooth - 50) < 70))}
     places = {tissue: found for tissue, found in places.items() if len(found) >= 50}
     if not places:
-        raise UserError("the scan holds too little lung or soft tissue to place lesions in; use a scan of the trunk")
+        raise UserError(_TOO_LITTLE)
     drawn: list[SyntheticLesion] = []
     for _ in range(count * 40):
         if len(drawn) == count:
@@ -214,6 +215,8 @@ def _draw_lesions(
             continue
         if all(np.linalg.norm(point - np.array(other.baseline_lps_mm)) > 30 for other in drawn):
             drawn.append(_draw_lesion(f"lesion {len(drawn) + 1}", tissue, around, point, motion, grid, rng))
+    if count and not drawn:
+        raise UserError(_TOO_LITTLE)
     return tuple(drawn)
 
 

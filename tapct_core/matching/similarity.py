@@ -141,7 +141,7 @@ def surroundings(keys: Keys, name: str) -> Keys:
         if any(offset):
             here, there = _shifted(vectors.shape, offset)
             total[here].addcmul_(unit[there], _signs(keys.geometry.direction @ offset, vectors.shape[-1]))
-    total *= vectors.abs().amax(dim=-1, keepdim=True) > 0
+    total *= (vectors != 0).any(dim=-1, keepdim=True)
     return Keys(name, total, keys.geometry, keys.grid)
 
 

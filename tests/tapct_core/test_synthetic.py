@@ -132,3 +132,12 @@ def test_a_scan_of_air_is_refused_in_words():
     air = CTVolume(np.full((20, 30, 30), -1000, np.int16), Geometry.from_spacing((20, 30, 30), (5, 4, 4)))
     with pytest.raises(UserError, match="too little"):
         make_follow_up(air)
+
+
+def test_a_scan_of_foam_alone_is_refused_in_words():
+    hu = np.full((20, 40, 40), -1000, np.int16)
+    hu[:, 4:36, 4:36] = 400  # a shell of one voxel
+    hu[:, 5:35, 5:35] = -900
+    couch = CTVolume(hu, Geometry.from_spacing(hu.shape, (3, 3, 3)))
+    with pytest.raises(UserError, match="too little"):
+        make_follow_up(couch)
