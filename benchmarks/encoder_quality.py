@@ -347,13 +347,15 @@ def main() -> None:
         print(table(results))
     if args.out:
         command = f"python -m benchmarks.encoder_quality --split {args.split} --encoder {' '.join(args.encoder)}"
+        command += " --rivals" if args.rivals else ""
         write_page(args.out, "Encoder quality", command, [table(results), LEGEND])
 
 
 LEGEND = (
     "Points: median error in mm, and shares within 5 and 10 mm, by tokens alone, the whole volume searched, no prior, "
-    "no HU. Probe: mean Dice of eight organ groups whose labels are TotalSegmentator's output, not an expert's. The "
-    "breathing pair is one patient in two phases, not a follow-up in time."
+    "no HU; with surroundings: each token joined to its neighbours at their places, as matching does it. Probe: mean "
+    "Dice of eight organ groups whose labels are TotalSegmentator's output, not an expert's. The breathing pair is one "
+    "patient in two phases, not a follow-up in time."
 )
 
 
