@@ -12,7 +12,7 @@ from tapct_core.samples import load_sample, load_sample_points
 from .jobs import Job
 from .layers import LayerData, ct_layer, labels_layer, points_layer
 
-SEED = 52
+SEED = 13
 WAIT = "making a follow-up …"
 
 

@@ -27,14 +27,14 @@ DATES = {"baseline": "2024-03-11", "week 8": "2024-05-06"}
 """Made up: the two scans lie no time apart."""
 READER = "reader 1"
 MARKED = {
-    "lesion 3": ("right lung, basal", "target", "lung"),
-    "lesion 9": ("right lung, lateral", "target", "lung"),
-    "lesion 7": ("right hilum", "non-target", "lung"),
-    "lesion 5": ("right upper lobe", "non-target", "lung"),
-    "lesion 10": ("left costal margin", "", "chest wall"),
+    "lesion 7": ("right lung, basal", "target", "lung"),
+    "lesion 2": ("right lung, middle", "target", "lung"),
+    "lesion 8": ("right lung, lateral", "non-target", "lung"),
+    "lesion 12": ("right lower lobe", "non-target", "lung"),
+    "lesion 9": ("left costal margin", "", "chest wall"),
 }
 """Lesions of the made-up pair, by its own names: the name, role and organ that a reader gives them."""
-STABLE, GROWN, GONE, OUTSIDE = "right lung, lateral", "right lung, basal", "right upper lobe", "left costal margin"
+STABLE, GROWN, GONE, OUTSIDE = "right lung, middle", "right lung, basal", "right lower lobe", "left costal margin"
 
 
 def main(out: Path) -> list[Path]:
