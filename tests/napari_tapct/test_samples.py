@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_tapct._samples import make_synthetic
+from napari_tapct.follow_up.story import GONE, GROWN, MARKED, OUTSIDE, STABLE
 from napari_tapct.layers import GEOMETRY
 
 
@@ -45,3 +47,17 @@ def test_synthetic_follow_up_comes_with_the_lesions_it_knows(make_napari_viewer,
     inside = ((places > -0.5) & (places < np.array(followup.data.shape) - 0.5)).all(axis=1)
     assert inside.all()  # what is said to be in view is
     assert len(session_of(viewer).scans) == 2
+
+
+def test_the_lesions_of_the_story_are_what_it_says_of_them():
+    """Whatever changes what is drawn at random changes these; then the story needs another seed and other lesions."""
+    points = next(layer for layer in make_synthetic() if layer[1]["name"] == "lesions with known follow-up")
+    columns = points[1]["features"]
+    lesions = {
+        MARKED[name][0]: (fate, in_view)
+        for name, fate, in_view in zip(columns["name"], columns["fate"], columns["in_view"], strict=True)
+        if name in MARKED
+    }
+    assert len(lesions) == len(MARKED) and [name for name in lesions if not lesions[name][1]] == [OUTSIDE]
+    assert lesions[GROWN][0] == "grown" and lesions[GONE][0] == "vanished"
+    assert lesions[STABLE][0] in ("stable", "grown")
