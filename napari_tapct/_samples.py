@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from napari import current_viewer
 from napari.layers import Layer
+from qtpy.QtCore import QCoreApplication, QEventLoop
 
+from tapct_core.errors import UserError
 from tapct_core.pictures import LUNG
 from tapct_core.samples import load_sample, load_sample_points
 
 from .jobs import Job
 from .layers import LayerData, ct_layer, labels_layer, points_layer
 
+if TYPE_CHECKING:
+    from tapct_core.volume import CTVolume, LabelMap
+
 SEED = 13
 WAIT = "making a follow-up …"
 
 
+def read(name: str) -> dict[str, CTVolume | LabelMap]:
+    """The files of a sample, read off the interface thread while the window goes on; napari waits for the layers."""
+    if QCoreApplication.instance() is None:
+        return load_sample(name)
+    loop = QEventLoop()
+    found: list[dict[str, CTVolume | LabelMap]] = []
+    quiet = {"failed": lambda error: None}  # napari says what is raised below
+    job = Job("Opening a sample", lambda job: load_sample(name), done=found.append, ended=loop.quit, **quiet)
+    job.start()
+    loop.exec()
+    if not found:
+        raise job.error or UserError("napari was closed while the sample was read")
+    return found[0]
+
+
 def breathing_pair() -> list[LayerData]:
     """Two phases of breathing; the follow-up is hidden until somebody shows it. Points mark known pairs."""
-    volumes = load_sample("breathing_pair")
+    volumes = read("breathing_pair")
     names, before, after = load_sample_points()
     followup = ct_layer(volumes["followup"], "follow-up", LUNG)
     followup[1]["visible"] = False
@@ -82,7 +104,7 @@ def make_synthetic() -> list[LayerData]:
 
 def abdomen_pelvis() -> list[LayerData]:
     """A CT of abdomen and pelvis under its organ labels, which are TotalSegmentator's output."""
-    volumes = load_sample("abdomen_pelvis")
+    volumes = read("abdomen_pelvis")
     labels = labels_layer(volumes["labels"], "organs")
     labels[1]["opacity"] = 0.4
     return [ct_layer(volumes["ct"], "abdomen and pelvis"), labels]

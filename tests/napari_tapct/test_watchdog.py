@@ -128,6 +128,22 @@ def test_the_watchdog_sees_what_blocks(make_napari_viewer, qtbot, blocks):
         assert dog.worst()[""].ours >= 0.2 > dog.worst()[""].computing
 
 
+@pytest.mark.parametrize("name", ["breathing_pair", "abdomen_pelvis"])
+def test_the_window_goes_on_while_a_sample_is_read(make_napari_viewer_proxy, qtbot, name):
+    viewer = make_napari_viewer_proxy(show=True)
+    viewer.open_sample("napari-tapct", name)  # imports, shaders
+    qtbot.wait(300)
+    dog = Watchdog(viewer)
+    dog.doing = "read"
+    layers = viewer.open_sample("napari-tapct", name)
+    dog.doing = ""
+    qtbot.wait(50)
+    dog.stop()
+    assert len(layers) > 1 and all(layer in viewer.layers for layer in layers)
+    assert sum(gap.doing == "read" for gap in dog.gaps) > 3, "ticks while it was read"
+    assert dog.worst()["read"].ours <= LIMIT_S
+
+
 @pytest.mark.slow
 def test_interface_thread_is_never_blocked(make_napari_viewer_proxy, qtbot, capsys, tmp_path):
     from tapct_core.samples import sample_paths
