@@ -315,6 +315,7 @@ def measure(features: Embed, data: Path, split: str, seeds: Sequence[int], count
 
 
 def main() -> None:
+    """Measures every row and prints the table or writes its page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", nargs="+", default=["tap-ct-xs-3d"], help="names or folders; a row each")
     parser.add_argument("--split", choices=("dev", "test"), default="test")

@@ -78,6 +78,7 @@ class Tally:
 
 
 def main() -> None:
+    """Measures every row on every pair of the split and prints the tables or writes their page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", choices=SPLITS, default="dev")

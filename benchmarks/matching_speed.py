@@ -25,6 +25,7 @@ TOKENS, CHANNELS = 300_000, 384
 
 
 def main() -> None:
+    """Times turns, each in its own process, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--before", type=Path, help="another checkout to compare with")

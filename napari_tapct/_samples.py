@@ -29,8 +29,13 @@ def read(name: str) -> dict[str, CTVolume | LabelMap]:
         return load_sample(name)
     loop = QEventLoop()
     found: list[dict[str, CTVolume | LabelMap]] = []
-    quiet = {"failed": lambda error: None}  # napari says what is raised below
-    job = Job("Opening a sample", lambda job: load_sample(name), done=found.append, ended=loop.quit, **quiet)
+    job = Job(
+        "Opening a sample",
+        lambda job: load_sample(name),
+        done=found.append,
+        failed=lambda error: None,  # napari says what is raised below
+        ended=loop.quit,
+    )
     job.start()
     loop.exec()
     if not found:
