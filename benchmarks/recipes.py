@@ -21,7 +21,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.common import markdown_table, write_page
-from benchmarks.encoder_quality import encoder_row, measure
+from benchmarks.encoder_quality import measure
+from benchmarks.quality_rows import encoder_row
 from tapct_core.encoders import load_encoder
 from training.log import read_log
 

@@ -323,7 +323,8 @@ class _Runner:
                 vit = type(own.vit)(own.vit.config)
             vit.load_state_dict({name: tensor.cpu() for name, tensor in own.vit.state_dict().items()}, assign=True)
             facts = (own.name, vit.eval().requires_grad_(False), own.spec, own.weights_hash)
-            self._on_cpu = Encoder(*facts, own.licence, own.origin, own.trained, torch.device("cpu"))
+            cpu = torch.device("cpu")
+            self._on_cpu = Encoder(*facts, own.licence, own.origin, own.trained, cpu, own.outputs)
         return self._on_cpu
 
 

@@ -220,27 +220,42 @@ class VisionTransformer3D(nn.Module):
         """Normalised voxels -> Tokens, one for a tensor, a list for a list.
 
         ``masks``: per batch a bool (B, N), True where a patch is replaced by the mask token, or None.
-        ``block``: stop after this block (0-based); the final LayerNorm is applied there, as DINOv2's
-        ``get_intermediate_layers`` does. Default: the last.
+        ``block``: stop after this block (0-based), see :meth:`after_blocks`. Default: the last.
         """
         single = isinstance(crops, Tensor)
-        crops = [crops] if single else list(crops)
+        (found,) = self.after_blocks([crops] if single else crops, [-1 if block is None else block], masks)
+        return found[0] if single else found
+
+    def after_blocks(
+        self, crops: Sequence[Tensor], blocks: Sequence[int], masks: Sequence[Tensor | None] | None = None
+    ) -> list[list[Tokens]]:
+        """Tokens of each batch after each of ``blocks`` (0-based, ascending), in one pass that ends with the last.
+
+        The final LayerNorm is applied to each, as DINOv2's ``get_intermediate_layers`` does.
+        """
         masks = [None] * len(crops) if masks is None else masks
         prepared = [self._prepare(crop, mask) for crop, mask in zip(crops, masks, strict=True)]
         shapes = [tuple(tokens.shape[:2]) for tokens, _ in prepared]
         x = torch.cat([tokens.flatten(0, 1) for tokens, _ in prepared])  # (T, C)
-        for layer in self.blocks if block is None else self.blocks[: _checked(block, len(self.blocks)) + 1]:
+        wanted = [_checked(block, len(self.blocks)) for block in blocks]
+        found = []
+        for number, layer in enumerate(self.blocks[: wanted[-1] + 1]):
             if self.activation_checkpointing and self.training:
                 x = checkpoint(layer, x, shapes, use_reentrant=False)
             else:
                 x = layer(x, shapes)
-        x = self.norm(x)
+            if number in wanted:
+                found.append(self._split(self.norm(x), shapes, [grid for _, grid in prepared]))
+        return found
+
+    def _split(self, x: Tensor, shapes: Sequence[tuple[int, int]], grids: Sequence[Grid]) -> list[Tokens]:
+        """All tokens (T, C) -> Tokens of each batch."""
         first = 1 + self.config.num_register_tokens
         outputs = []
-        for part, (batch, length), (_, grid) in zip(x.split([b * n for b, n in shapes]), shapes, prepared, strict=True):
+        for part, (batch, length), grid in zip(x.split([b * n for b, n in shapes]), shapes, grids, strict=True):
             part = part.view(batch, length, -1)
             outputs.append(Tokens(part[:, 0], part[:, 1:first], part[:, first:], grid))
-        return outputs[0] if single else outputs
+        return outputs
 
     def _prepare(self, crop: Tensor, mask: Tensor | None) -> tuple[Tensor, Grid]:
         patches, grid = self.patch_embed(crop)

@@ -2,6 +2,7 @@
 
     python -m training.export RUN --to DIR
     python -m training.export RUN --to DIR --step 4000 --dtype float32 --name my-encoder
+    python -m training.export RUN --to DIR --blocks 1 3 5 --scales 0.3 0.3 1
 
 DIR gets ``config.json`` and ``model.safetensors`` (the teacher's backbone, nothing pickled; load it with
 ``tapct embed CT --encoder DIR``), ``MODEL_CARD.md`` for people and ``provenance.json`` for machines. Equal
@@ -20,6 +21,7 @@ import torch
 
 from tapct_core import __version__
 from tapct_core.encoders import load_encoder, save_encoder
+from tapct_core.encoders.outputs import BLOCKS_KEY, LAST, SCALES_KEY, Outputs
 from tapct_core.errors import UserError
 from tapct_core.vit import VisionTransformer3D
 
@@ -57,11 +59,13 @@ def export(
     licence: str | None = None,
     data: Path | None = None,
     results: Path | None = None,
+    outputs: Outputs = LAST,
 ) -> dict:
     """Write the encoder folder; returns its provenance. Raises UserError, and leaves nothing half-written.
 
     ``licence``: a line for ``config.json``, shown wherever encoders are listed. ``data`` and ``results``: Markdown
     files that say which scans were used under which licences, and what was measured; they go into the model card.
+    ``outputs``: the blocks whose tokens the encoder gives; the last alone is what was trained.
     """
     config = read_run(run)
     data_words, result_words = (_page(path) for path in (data, results))
@@ -69,9 +73,9 @@ def export(
     vit = load_backbone(run, config, step)
     name = name or to.resolve().name
     extra = {"name": name, "trained": True, **({"licence": licence} if licence else {})}
-    save_encoder(to, vit, config.input_spec(), dtype=DTYPES[dtype], extra=extra)
+    save_encoder(to, vit, config.input_spec(), outputs, dtype=DTYPES[dtype], extra=extra)
     encoder = load_encoder(to, device="cpu")  # strict: a folder that does not load is not an export
-    facts = provenance(run, config, step, name, encoder.weights_hash, dtype)
+    facts = provenance(run, config, step, name, encoder.weights_hash, dtype) | outputs.written()
     (to / "provenance.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (to / "MODEL_CARD.md").write_text(model_card(facts, config, data_words, result_words), encoding="utf-8")
     return facts
@@ -147,6 +151,7 @@ def model_card(facts: dict, config: Config, data: str = "", results: str = "") -
         "",
         f"Input: HU clipped to {list(scale.clip_hu)}, minus {scale.mean_hu}, over {scale.std_hu}.",
         f"Plan `{scale.plan}`; tokens {grid}.",
+        *_output_words(facts, model.depth),
         "",
         "## Made",
         "",
@@ -181,6 +186,22 @@ def model_card(facts: dict, config: Config, data: str = "", results: str = "") -
     return "\n".join(lines)
 
 
+def _outputs(blocks: list[int], scales: list[float] | None) -> Outputs:
+    try:
+        return Outputs(tuple(blocks), tuple(scales or [1.0] * len(blocks)))
+    except ValueError as error:
+        raise UserError(f"{error}; see --blocks and --scales") from None
+
+
+def _output_words(facts: dict, depth: int) -> list[str]:
+    """What a token is made of, where it is not the last block's alone."""
+    blocks, scales = facts.get(BLOCKS_KEY, []), facts.get(SCALES_KEY, [])
+    if not blocks:
+        return []
+    named = ", ".join(f"{block + 1} (times {scale:g})" for block, scale in zip(blocks, scales, strict=True))
+    return [f"A token is those of blocks {named} of {depth} side by side, each under the final norm."]
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.export", description="From a run to an encoder folder.")
@@ -190,13 +211,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--dtype", choices=list(DTYPES), default="float16", help="how matrices are kept (default float16)"
     )
+    parser.add_argument(
+        "--blocks",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="B",
+        help="blocks that make up a token (default: the last)",
+    )
+    parser.add_argument("--scales", type=float, nargs="+", metavar="S", help="a factor for each of them (default: 1)")
     parser.add_argument("--name", help="the encoder's name (default: DIR's)")
     parser.add_argument("--licence", help="one line for config.json; it is shown wherever encoders are listed")
     parser.add_argument("--data", type=Path, metavar="PAGE.md", help="scans, sources and licences, for the model card")
     parser.add_argument("--results", type=Path, metavar="PAGE.md", help="what was measured, for the model card")
     args = parser.parse_args(argv)
     try:
-        how = {"licence": args.licence, "data": args.data, "results": args.results}
+        outputs = _outputs(args.blocks, args.scales)
+        how = {"licence": args.licence, "data": args.data, "results": args.results, "outputs": outputs}
         facts = export(args.run, args.to, args.step, args.dtype, args.name, **how)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

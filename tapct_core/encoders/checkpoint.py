@@ -28,6 +28,7 @@ from ..vit import VisionTransformer3D, ViTConfig
 from .config import infer_config, written_config
 from .hub import CONFIG_FILE, WEIGHTS_FILE
 from .input_config import read_config, read_input
+from .outputs import LAST, Outputs, read_outputs
 
 PREFIX = "model."
 """The release wraps its network in an attribute of this name."""
@@ -39,10 +40,11 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Checkpoint(NamedTuple):
-    """What a folder holds: the network (eval, frozen, float32), its input, its hash and the whole config."""
+    """What a folder holds: the network (eval, frozen, float32), its input and outputs, its hash, the whole config."""
 
     vit: VisionTransformer3D
     spec: InputSpec
+    outputs: Outputs
     weights_hash: str
     config: dict[str, Any]
 
@@ -68,16 +70,18 @@ def load_checkpoint(folder: Path, fallback: Mapping[str, Any] | None = None) -> 
             raise UserError(f"{weights}: tensor {name} holds NaN or infinity; fetch or export the file again")
     vit.load_state_dict(state, assign=True)
     spec = read_input(config, vit_config.patch_size, vit_config.img_size, folder / CONFIG_FILE)
-    digest = hash_weights(vit)
+    outputs = read_outputs(config, vit_config.depth, folder / CONFIG_FILE)
+    digest = hash_weights(vit, outputs)
     if config.get("weights_sha256", digest) != digest:
         raise UserError(f"{folder}: {CONFIG_FILE} and {WEIGHTS_FILE} do not belong together; export or copy both again")
-    return Checkpoint(freeze(vit), spec, digest, config)
+    return Checkpoint(freeze(vit), spec, outputs, digest, config)
 
 
 def save_encoder(
     folder: Path | str,
     vit: VisionTransformer3D,
     spec: InputSpec,
+    outputs: Outputs = LAST,
     *,
     dtype: torch.dtype = torch.float16,
     extra: Mapping[str, Any] | None = None,
@@ -88,8 +92,8 @@ def save_encoder(
     can lie below float16's normal range (6e-5). ``extra`` goes into ``config.json`` beside the shape
     and input keys: name, licence, trained, how it was trained. Both files are written elsewhere
     first, so the folder is never seen half-done; other files in an existing folder are kept.
-    Raises UserError for a spec that is not the network's, another dtype, and weights that are not
-    finite in it.
+    Raises UserError for a spec or outputs that are not the network's, another dtype, and weights that
+    are not finite in it.
     """
     if dtype not in (torch.float16, torch.float32):
         raise UserError(f"weights are saved as float16 or float32, not {dtype}")
@@ -102,9 +106,11 @@ def save_encoder(
         if not torch.isfinite(kept).all():
             raise UserError(f"tensor {name} is not finite as {kept.dtype}; the run diverged, or save as float32")
         tensors[PREFIX + name] = kept.contiguous()
+    read_outputs(outputs.written(), shape.depth, Path(folder) / CONFIG_FILE)  # refuses what loading would refuse
     config = {
         **written_config(shape, spec),
-        "weights_sha256": _digest({name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}),
+        **outputs.written(),
+        "weights_sha256": _digest({name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}, outputs),
     }
     if clash := sorted(set(config) & set(extra or {})):
         raise UserError(f"extra config keys {', '.join(clash)} are the network's own; leave them out")
@@ -133,13 +139,18 @@ def freeze(vit: VisionTransformer3D) -> VisionTransformer3D:
     return vit.eval().requires_grad_(False)
 
 
-def hash_weights(vit: VisionTransformer3D) -> str:
-    """SHA-256 over the sorted names, shapes and float32 bytes of all tensors: equal for equal weights."""
-    return _digest(vit.state_dict())
+def hash_weights(vit: VisionTransformer3D, outputs: Outputs = LAST) -> str:
+    """SHA-256 over the sorted names, shapes and float32 bytes of all tensors, and over outputs that are not the last.
+
+    Equal for equal weights that say the same.
+    """
+    return _digest(vit.state_dict(), outputs)
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def _digest(tensors: Mapping[str, Tensor], outputs: Outputs) -> str:
     digest = hashlib.sha256()
+    if outputs != LAST:
+        digest.update(json.dumps(outputs.written(), sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name}{list(tensor.shape)}".encode())

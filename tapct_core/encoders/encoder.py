@@ -14,6 +14,7 @@ from ..vit import Tokens, VisionTransformer3D, ViTConfig
 from . import hub
 from .checkpoint import freeze, hash_weights, load_checkpoint
 from .hub import CONFIG_FILE, WEIGHTS_FILE
+from .outputs import LAST, Outputs
 from .presets import PACKAGED, PRESETS, RELEASE_LICENCE, UNTRAINED, XS_DIM, XS_PATCH, packaged_folder
 
 logger = logging.getLogger("tapct_core.encoders")
@@ -40,22 +41,25 @@ class Encoder:
     origin: str
     trained: bool
     device: torch.device
+    outputs: Outputs = LAST
 
     @property
     def embed_dim(self) -> int:
         """Length C of a token."""
-        return self.vit.config.embed_dim
+        return self.vit.config.embed_dim * self.outputs.parts
 
     @torch.inference_mode()
     def encode(self, hu: torch.Tensor, block: int | None = None) -> Tokens:
         """int16 HU (B, D, H, W), whole patches -> float32 Tokens on the encoder's device.
 
         On CUDA in bf16 autocast with a float32 residual stream: TAP-CT-B overflows to NaN in fp16.
-        Elsewhere float32. ``block``: stop after this block (0-based) instead of the last.
+        Elsewhere float32. ``block``: this block's tokens (0-based) instead of ``outputs``.
         """
         voxels = self.spec.normalise(hu.to(self.device, non_blocking=True))[:, None]  # (B, 1, D, H, W)
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.vit(voxels, block=block)
+            if block is not None or not self.outputs.blocks:
+                return self.vit(voxels, block=block)
+            return self.outputs.join([tokens for (tokens,) in self.vit.after_blocks([voxels], self.outputs.blocks)])
 
     def to(self, device: torch.device | str) -> Encoder:
         """The same encoder on another device: a copy, so this one goes on working; itself where it is there already."""
@@ -112,6 +116,7 @@ def _from_folder(folder: Path, name: str | None = None) -> Encoder:
         origin=str(folder),
         trained=bool(config.get("trained", True)),
         device=torch.device("cpu"),
+        outputs=checkpoint.outputs,
     )
 
 
@@ -133,10 +138,13 @@ def _from_hub(name: str, offline: bool | None) -> Encoder:
         origin=f"{preset.repo_id}@{revision}",
         trained=True,
         device=torch.device("cpu"),
+        outputs=checkpoint.outputs,
     )
 
 
-def untrained_encoder(config: ViTConfig, spec: InputSpec, seed: int = 0, name: str = UNTRAINED) -> Encoder:
+def untrained_encoder(
+    config: ViTConfig, spec: InputSpec, seed: int = 0, name: str = UNTRAINED, outputs: Outputs = LAST
+) -> Encoder:
     """Random weights of a given shape, equal for equal seeds: the control for what training brings."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -145,17 +153,19 @@ def untrained_encoder(config: ViTConfig, spec: InputSpec, seed: int = 0, name: s
         name=name,
         vit=vit,
         spec=spec,
-        weights_hash=hash_weights(vit),
+        weights_hash=hash_weights(vit, outputs),
         licence="none needed (random numbers)",
         origin=f"made on the fly, seed {seed}",
         trained=False,
         device=torch.device("cpu"),
+        outputs=outputs,
     )
 
 
 def untrained_twin(encoder: Encoder, seed: int = 0) -> Encoder:
-    """``encoder``'s shape, input and device with random weights."""
-    twin = untrained_encoder(encoder.vit.config, encoder.spec, seed, name=f"{encoder.name} (untrained twin)")
+    """``encoder``'s shape, input, outputs and device with random weights."""
+    name = f"{encoder.name} (untrained twin)"
+    twin = untrained_encoder(encoder.vit.config, encoder.spec, seed, name, encoder.outputs)
     return twin.to(encoder.device)
 
 

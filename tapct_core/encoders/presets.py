@@ -80,7 +80,7 @@ def list_encoders() -> list[dict[str, Any]]:
             "where": str(packaged) if here else "not in this build",
             "folder": str(packaged) if here else None,
             "licence": config.get("licence", "see the package"),
-            "embed_dim": config.get("embed_dim", XS_DIM),
+            "embed_dim": config.get("embed_dim", XS_DIM) * max(1, len(config.get("output_blocks", []))),
             "patch_size": config.get("patch_size", list(XS_PATCH)),
             "trained": True,
             "available": here,

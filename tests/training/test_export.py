@@ -78,6 +78,18 @@ def test_tapct_embed_takes_the_export(run, tmp_path, data_dir):
     assert any((tmp_path / "features").iterdir())
 
 
+def test_blocks_side_by_side_are_exported_and_named_in_the_card(run, tmp_path, capsys):
+    words = ["--blocks", "0", "1", "--scales", "0.3", "1"]
+    assert main([str(run), "--to", str(tmp_path / "two"), *words]) == 0
+    encoder = load_encoder(tmp_path / "two", device="cpu")
+    assert encoder.embed_dim == 2 * encoder.vit.config.embed_dim and encoder.outputs.scales == (0.3, 1.0)
+    assert "blocks 1 (times 0.3), 2 (times 1) of 2 side by side" in (tmp_path / "two" / "MODEL_CARD.md").read_text()
+    assert json.loads((tmp_path / "two" / "provenance.json").read_text())["output_blocks"] == [0, 1]
+    for wrong, said in ((["--blocks", "1", "0"], "ascending"), (["--blocks", "7"], "names block 7 of 2")):
+        assert main([str(run), "--to", str(tmp_path / "bad"), *wrong]) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / "bad").exists()
+
+
 def test_equal_weights_are_equal_bytes_and_nothing_names_this_machine(run, tmp_path):
     for name in ("a", "b"):
         export(run, tmp_path / name / "enc")

@@ -15,6 +15,7 @@ from functools import lru_cache
 from tapct_core.embedding import effective_spec
 from tapct_core.encoders import Encoder, load_encoder, untrained_twin
 from tapct_core.encoders.checkpoint import hash_weights
+from tapct_core.encoders.outputs import LAST
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.preprocessing import InputSpec
@@ -100,7 +101,7 @@ class LoadedRow:
             "weights": encoder.weights_hash,
             "trained": encoder.trained,
             "licence": encoder.licence,
-            "embed_dim": config.embed_dim,
+            "embed_dim": encoder.embed_dim,
             "blocks": config.depth,
             "parameters": sum(tensor.numel() for tensor in encoder.vit.parameters()),
             **facts,
@@ -140,7 +141,7 @@ def cut_after(encoder: Encoder, block: int) -> Encoder:
         vit = type(encoder.vit)(config)
     vit.load_state_dict(kept, assign=True)
     vit.eval().requires_grad_(False)
-    return replace(encoder, vit=vit, weights_hash=hash_weights(vit))
+    return replace(encoder, vit=vit, outputs=LAST, weights_hash=hash_weights(vit))
 
 
 @lru_cache(maxsize=8)

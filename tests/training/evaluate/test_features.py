@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from tapct_core import embed, load_ct, load_encoder
+from tapct_core.encoders.outputs import Outputs
 from tapct_core.errors import UserError
 from training.evaluate import features as module
 from training.evaluate.cases import Case
@@ -45,6 +47,8 @@ def test_a_cut_network_gives_its_last_blocks_features(encoder):
     assert torch.equal(cut.encode(hu).patches, whole.encode(hu, block=0).patches)
     assert cut.weights_hash != whole.weights_hash
     assert cut_after(whole, -1).weights_hash == whole.weights_hash
+    several = replace(whole, outputs=Outputs((0, 1), (0.5, 1.0)))
+    assert torch.equal(cut_after(several, 0).encode(hu).patches, cut.encode(hu).patches)
     with pytest.raises(UserError, match="has 2 blocks"):
         cut_after(whole, 2)
 
