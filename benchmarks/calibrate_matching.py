@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -42,7 +43,21 @@ FALSE_CALLS = 0.04
 """Share of the lesions that are there which may be called not found."""
 
 
+class Kind(NamedTuple):
+    """How one of the two probabilities is fitted: its signs, whether with their products, and scikit-learn's C."""
+
+    signs: tuple[str, ...]
+    products: bool
+    strength: float
+
+
+PLACE = Kind(confidence.PLACE_SIGNS, products=False, strength=1.0)
+PRESENCE = Kind(confidence.PRESENCE_SIGNS, products=True, strength=0.3)
+"""With products, and shrunk: a faded core means little where a lesion hardly stood out. Chosen by patients left out."""
+
+
 def main() -> None:
+    """Measures what is missing of the pairs and fits."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--encoder", default="none")
@@ -117,12 +132,12 @@ def fit(rows: list[dict], encoder) -> None:
     place = rows
     presence = [r for r in rows if r["rank"] == 1 and r["fate"] and r["right"]]
     tables = {
-        "place": _regression(place, confidence.PLACE_SIGNS, [r["right"] for r in place]),
-        "presence": _regression(presence, confidence.PRESENCE_SIGNS, [r["fate"] != "vanished" for r in presence]),
+        "place": _regression(place, PLACE, [r["right"] for r in place]),
+        "presence": _regression(presence, PRESENCE, [r["fate"] != "vanished" for r in presence]),
     }
     first = [r for r in place if r["rank"] == 1]
-    held_place = _held_out(place, first, confidence.PLACE_SIGNS, lambda r: r["right"])
-    held_presence = _held_out(presence, presence, confidence.PRESENCE_SIGNS, lambda r: r["fate"] != "vanished")
+    held_place = _held_out(place, first, PLACE, lambda r: r["right"])
+    held_presence = _held_out(presence, presence, PRESENCE, lambda r: r["fate"] != "vanished")
     right = np.array([r["right"] for r in first])
     there = np.array([r["fate"] != "vanished" for r in presence])
     lesions = [r for r in first if r["fate"]]
@@ -180,26 +195,36 @@ def _matrix(rows: list[dict], names: tuple[str, ...]) -> np.ndarray:
     return np.array([confidence.transformed(r["signs"], names) for r in rows])
 
 
-def _regression(rows: list[dict], names: tuple[str, ...], labels: list[bool]) -> dict:
-    values = _matrix(rows, names)
+def _regression(rows: list[dict], kind: Kind, labels: list[bool]) -> dict:
+    values = _matrix(rows, kind.signs)
     mean = np.nan_to_num(np.nanmean(values, axis=0))
     scale = np.maximum(np.nan_to_num(np.nanstd(values, axis=0), nan=1.0), 1e-3)
-    model = LogisticRegression(C=1.0, max_iter=2000).fit(np.nan_to_num((values - mean) / scale), labels)
-    return {
-        "names": list(names),
-        "mean": [round(float(v), 6) for v in mean],
-        "scale": [round(float(v), 6) for v in scale],
-        "weights": [round(float(v), 6) for v in model.coef_[0]],
-        "intercept": round(float(model.intercept_[0]), 6),
+    columns = signs = np.nan_to_num((values - mean) / scale)
+    if kind.products:
+        columns = np.concatenate([signs, confidence.products_of(signs)], axis=1)
+    middle, spread = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-3)
+    model = LogisticRegression(C=kind.strength, max_iter=5000).fit((columns - middle) / spread, labels)
+    weights = model.coef_[0] / spread  # of the columns as they are: what their own standard took goes into the constant
+    table = {
+        "names": kind.signs,
+        "mean": _rounded(mean),
+        "scale": _rounded(scale),
+        "weights": _rounded(weights[: len(kind.signs)]),
+        "intercept": round(float(model.intercept_[0] - weights @ middle), 6),
     }
+    return table | ({"products": _rounded(weights[len(kind.signs) :])} if kind.products else {})
 
 
-def _held_out(learn: list[dict], judge: list[dict], names: tuple[str, ...], label) -> np.ndarray:
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(float(v), 6) for v in values]
+
+
+def _held_out(learn: list[dict], judge: list[dict], kind: Kind, label) -> np.ndarray:
     """Probability for each case of ``judge`` from the other patients' cases of ``learn``."""
     out = np.empty(len(judge))
     for patient in sorted({r["patient"] for r in judge}):
         others = [r for r in learn if r["patient"] != patient]
-        model = confidence._logistic(_regression(others, names, [label(r) for r in others]))
+        model = confidence._logistic(_regression(others, kind, [label(r) for r in others]))
         for i, row in enumerate(judge):
             if row["patient"] == patient:
                 out[i] = model(row["signs"])

@@ -282,8 +282,8 @@ def fit_to_length(config: Config) -> Config:
     """Shorten opening phases (warm-up, temperature, frozen layers) that are as long as the run to a tenth of it."""
     schedule, changes = config.schedule, {}
     for name in ("warmup_steps", "teacher_temperature_steps", "freeze_last_layer_steps", "head_only_steps"):
-        if getattr(schedule, name) >= max(2, schedule.steps):
-            changes[name] = max(1, schedule.steps // 10)
+        if getattr(schedule, name) >= max(1, schedule.steps):
+            changes[name] = min(max(1, schedule.steps // 10), schedule.steps - 1)
             warnings.warn(
                 f"schedule.{name}={getattr(schedule, name)} does not fit a run of {schedule.steps} steps; "
                 f"taking {changes[name]}",

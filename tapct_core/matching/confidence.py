@@ -22,7 +22,7 @@ PLACE_SIGNS = (
     "similarity", "ncc", "cycle_mm", "votes_cycle_mm", "votes_spread_mm", "margin", "leads", "off_prior_mm",
     "prior_spread_mm", "inside_mm", "agreement",
 )  # fmt: skip
-PRESENCE_SIGNS = ("core_ncc", "core_excess", "contrast", "stands_out", "kept", "core_faded")
+PRESENCE_SIGNS = ("core_ncc", "core_excess", "contrast", "stands_out", "kept", "core_faded", "ncc")
 
 _SHELLS_MM = np.arange(0.0, 22.0, 1.0)
 _SIZES_MM = (3, 4, 5, 6, 8, 11, 14)
@@ -36,19 +36,31 @@ _FILE = Path(__file__).parents[1] / "weights" / "matching_calibration.json"
 
 @dataclass(frozen=True)
 class Logistic:
-    """A logistic regression on standardised signs; a sign that is missing counts as its mean."""
+    """A logistic regression on standardised signs; a sign that is missing counts as its mean.
+
+    ``products``: weights of the signs' products, two by two in the order of :func:`products_of`; empty without them.
+    """
 
     names: tuple[str, ...]
     mean: tuple[float, ...]
     scale: tuple[float, ...]
     weights: tuple[float, ...]
     intercept: float
+    products: tuple[float, ...] = ()
 
     def __call__(self, signs: dict[str, float]) -> float:
         """Probability, 0 to 1."""
-        values = (transformed(signs, self.names) - self.mean) / self.scale
-        total = float(np.nan_to_num(values) @ np.array(self.weights)) + self.intercept
+        values = np.nan_to_num((transformed(signs, self.names) - self.mean) / self.scale)
+        total = float(values @ np.array(self.weights)) + self.intercept
+        if self.products:
+            total += float(products_of(values) @ np.array(self.products))
         return float(1 / (1 + np.exp(-np.clip(total, -30, 30))))
+
+
+def products_of(values: np.ndarray) -> np.ndarray:
+    """Standardised signs (..., n) -> all squares and products of two (..., n (n + 1) / 2), row by row."""
+    first, second = np.triu_indices(values.shape[-1])
+    return values[..., first] * values[..., second]
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ def load_calibration(evidence: str) -> Calibration | None:
 
 
 def _logistic(table: dict) -> Logistic:
-    parts = {key: tuple(table[key]) for key in ("names", "mean", "scale", "weights")}
+    parts = {key: tuple(table.get(key, ())) for key in ("names", "mean", "scale", "weights", "products")}
     return Logistic(**parts, intercept=float(table["intercept"]))
 
 

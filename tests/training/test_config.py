@@ -9,6 +9,7 @@ import pytest
 from tapct_core.errors import UserError
 from tapct_core.vit import VisionTransformer3D
 from training.config import Config, load_config, save_config
+from training.course import Course
 from training.run_folder import recipe
 from training.settings import apply_overrides, build, read_yaml
 
@@ -102,6 +103,8 @@ def test_a_warm_up_longer_than_the_run_is_scaled_with_a_warning():
             XS, ["schedule.steps=50", "schedule.teacher_temperature_steps=20", "schedule.freeze_last_layer_steps=1"]
         ).schedule
     assert (schedule.steps, schedule.warmup_steps) == (50, 5)
+    with pytest.warns(UserWarning, match="taking 0"):
+        assert Course(load_config(XS, ["schedule.steps=1"]), 1.0).lr(0) > 0  # one step is a run, too
     assert load_config(XS, ["schedule.steps=1200"]).schedule.warmup_steps == 100
 
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import tapct_core
 from tapct_core.geometry import Geometry
-from tapct_core.matching.confidence import PLACE_SIGNS, Logistic, band, presence_signs, transformed
+from tapct_core.matching.confidence import (
+    PLACE_SIGNS,
+    Logistic,
+    band,
+    load_calibration,
+    presence_signs,
+    products_of,
+    transformed,
+)
 from tapct_core.matching.correlation import Image
 
 GRID = Geometry.from_spacing((40, 40, 40), (2, 2, 2))
@@ -50,6 +63,26 @@ def test_logistic_is_monotonic_and_a_missing_sign_counts_as_the_mean():
     assert model({"ncc": 0.9, "cycle_mm": 1}) > model({"ncc": 0.4, "cycle_mm": 1}) > model({"ncc": 0.4, "cycle_mm": 20})
     assert model({}) == pytest.approx(1 / (1 + np.exp(-0.3)))
     assert model({"ncc": np.nan, "cycle_mm": np.inf}) < model({"cycle_mm": 5.0})
+
+
+def test_products_weigh_one_sign_by_another():
+    plain = Logistic(("ncc", "contrast"), (0.5, 1.0), (0.2, 0.5), (1.0, 0.0), 0.0)
+    weighed = replace(plain, products=(0.0, 3.0, 0.0))  # ncc squared, ncc times contrast, contrast squared
+    strong, weak, unknown = ({"ncc": 0.3, "contrast": c} for c in (1.5, 0.5, np.nan))
+    assert weighed(strong) < plain(strong) == plain(weak) < weighed(weak)
+    assert weighed(unknown) == plain(unknown)
+    np.testing.assert_array_equal(products_of(np.array([2.0, 3.0, 5.0])), [4, 6, 10, 9, 15, 25])
+
+
+def test_the_packaged_calibration_calls_clear_cases_by_name():
+    """A lesion that stands out as before is there; one whose place is like its surroundings is not."""
+    packaged = json.loads((Path(tapct_core.__file__).parent / "weights" / "tap-ct-xs-3d" / "config.json").read_text())
+    for evidence in ("hu", packaged["weights_sha256"]):
+        calibration = load_calibration(evidence)
+        before = scan(8.0)
+        kept, gone = (presence_signs(before, after, MIDDLE, MIDDLE, np.eye(3)) for after in (before, scan(0)))
+        there, away = (calibration.presence(s | {"ncc": n}) for s, n in ((kept, 0.9), (gone, 0.2)))
+        assert there > 0.9 > calibration.absent_below > away
 
 
 def test_signs_are_bounded():
