@@ -130,16 +130,19 @@ def fit(rows: list[dict], encoder) -> None:
     """Regressions on all patients into the package; figures from those that left the patient out."""
     evidence, label = ("hu", "HU alone") if encoder is None else (encoder.weights_hash, f"{encoder.name} and HU")
     place = rows
-    presence = [r for r in rows if r["rank"] == 1 and r["fate"] and r["right"]]
+    found = [r for r in rows if r["rank"] == 1 and r["right"]]
+    # Places without a lesion are learned from as well: nothing has gone from there, and people click on them, too.
+    presence, plain = [r for r in found if r["fate"]], [r for r in found if not r["fate"]]
     tables = {
         "place": _regression(place, PLACE, [r["right"] for r in place]),
-        "presence": _regression(presence, PRESENCE, [r["fate"] != "vanished" for r in presence]),
+        "presence": _regression(found, PRESENCE, [_is_there(r) for r in found]),
     }
     first = [r for r in place if r["rank"] == 1]
     held_place = _held_out(place, first, PLACE, lambda r: r["right"])
-    held_presence = _held_out(presence, presence, PRESENCE, lambda r: r["fate"] != "vanished")
+    held_presence = _held_out(found, presence, PRESENCE, _is_there)
+    held_plain = _held_out(found, plain, PRESENCE, _is_there)
     right = np.array([r["right"] for r in first])
-    there = np.array([r["fate"] != "vanished" for r in presence])
+    there = np.array([_is_there(r) for r in presence])
     lesions = [r for r in first if r["fate"]]
     gone = np.array([not r["seen"] for r in lesions])
     said = np.array([not r["in_view"] for r in lesions])
@@ -149,11 +152,13 @@ def fit(rows: list[dict], encoder) -> None:
     path.parent.mkdir(exist_ok=True)
     with atomic_path(path) as part:
         part.write_text(json.dumps(known | {evidence: tables}, indent=1) + "\n", encoding="utf-8")
-    patients = np.array([r["patient"] for r in presence])
-    called = np.zeros(len(presence), dtype=bool)
+    patients, elsewhere = (np.array([r["patient"] for r in some]) for some in (presence, plain))
+    called, startled = np.zeros(len(presence), dtype=bool), np.zeros(len(plain), dtype=bool)
     for patient in set(patients):
         own = patients == patient
-        called[own] = held_presence[own] < _absent_below(held_presence[~own], there[~own])
+        limit = _absent_below(held_presence[~own], there[~own])
+        called[own] = held_presence[own] < limit
+        startled[elsewhere == patient] = held_plain[elsewhere == patient] < limit
     table = [
         ["place right within 10 mm", len(first), float(right.mean()), *_figures(right, held_place)],
         ["lesion still present", len(presence), float(there.mean()), *_figures(there, held_presence)],
@@ -161,6 +166,7 @@ def fit(rows: list[dict], encoder) -> None:
     calls = [
         ["vanished lesions called not found", int((~there).sum()), float(called[~there].mean())],
         ["present lesions called not found (false)", int(there.sum()), float(called[there].mean())],
+        ["places without a lesion called not found (false)", len(plain), float(startled.mean())],
         ["lesions out of view called so", int(gone.sum()), float(said[gone].mean())],
         ["lesions in view called out of view (false)", int((~gone).sum()), float(said[~gone].mean())],
     ]
@@ -184,6 +190,10 @@ def fit(rows: list[dict], encoder) -> None:
         ],
     )
     print(table, calls, sep="\n")
+
+
+def _is_there(row: dict) -> bool:
+    return row["fate"] != "vanished"
 
 
 def _absent_below(probability: np.ndarray, there: np.ndarray) -> float:
