@@ -31,6 +31,7 @@ class Encoder:
 
     ``weights_hash`` is SHA-256 over the tensors, equal for equal weights wherever they came from.
     ``origin`` says where they lie; ``trained`` is False for random weights, which are a control.
+    ``outputs`` are the blocks whose tokens it gives.
     """
 
     name: str
