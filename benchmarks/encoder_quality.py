@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,12 +193,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     args = parser.parse_args()
     rows = rows_of([load_encoder(name) for name in args.encoder], args.overlap, args.rivals)
-    results = {
-        name: measure(
-            row.features, args.data, args.split, args.seeds, args.points, [p for p in row.parts if p in args.parts]
-        )
-        for name, row in rows.items()
-    }
+    results = {}
+    for name, row in rows.items():
+        parts = [part for part in row.parts if part in args.parts]
+        results[name] = measure(row.features, args.data, args.split, args.seeds, args.points, parts)
+        print(f"{name}: {results[name]}", file=sys.stderr, flush=True)
     if args.json:
         print(json.dumps(results))
     else:
