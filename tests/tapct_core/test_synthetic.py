@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from tapct_core import UserError, load_ct
 from tapct_core.geometry import Geometry
-from tapct_core.synthetic import FATES, HARD, STANDARD, make_follow_up
+from tapct_core.synthetic import HARD, STANDARD, make_follow_up
+from tapct_core.synthetic_lesions import FATES
 from tapct_core.volume import CTVolume
 
 QUIET = replace(STANDARD, noise_hu=(0.0, 0.0), kernel_mm=(0.01, 0.02), keep_z=(1.0, 1.0))
@@ -141,3 +142,24 @@ def test_a_scan_of_foam_alone_is_refused_in_words():
     couch = CTVolume(hu, Geometry.from_spacing(hu.shape, (3, 3, 3)))
     with pytest.raises(UserError, match="too little"):
         make_follow_up(couch)
+
+
+@pytest.mark.parametrize("spec", [STANDARD, HARD])
+def test_a_lesions_mask_is_where_it_can_be_seen(ct, spec):
+    """Its voxels have its HU in the baseline, where its rim does not blur them, and its size and place in both."""
+    pair = make_follow_up(ct, spec, seed=2)
+    for lesion in pair.lesions:
+        before, after = pair.baseline_mask(lesion), pair.follow_up_mask(lesion)
+        assert before.any() == (lesion.fate != "new")
+        assert not (lesion.fate == "vanished" and after.any())
+        for mask, grid, middle, radius in (
+            (before, pair.baseline.geometry, lesion.baseline_lps_mm, lesion.baseline_radius_mm),
+            (after, pair.follow_up.geometry, lesion.follow_up_lps_mm, lesion.follow_up_radius_mm),
+        ):
+            places = grid.to_world(np.argwhere(mask))
+            if mask.sum() * np.prod(grid.spacing_mm) > 4 * radius**3 * 0.5:
+                assert np.linalg.norm(places.mean(axis=0) - middle) < 0.3 * radius + 2
+                assert np.linalg.norm(places - middle, axis=1).max() < 1.6 * radius + 3
+        if before.any() and lesion.tissue == "lung":
+            core = pair.baseline.hu[ndimage.distance_transform_edt(before, pair.baseline.geometry.spacing_mm) > 2]
+            assert len(core) == 0 or abs(np.median(core) - lesion.hu) < 30
