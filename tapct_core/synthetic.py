@@ -121,7 +121,7 @@ def make_follow_up(volume: CTVolume, spec: FollowUpSpec = STANDARD, seed: int = 
     rng = np.random.default_rng(seed)
     motion = _draw_motion(volume.geometry, spec, rng)
     grid = _follow_up_grid(volume.geometry, motion, spec, rng)
-    drawn = draw_lesions(volume, motion, grid, rng, lesions)
+    drawn = draw_lesions(volume, motion.to_follow_up, grid, rng, lesions)
     baseline = CTVolume(
         with_lesions(volume.hu.astype(np.float32), volume.geometry, None, drawn),
         volume.geometry,

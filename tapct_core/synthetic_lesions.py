@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -13,9 +13,8 @@ from .errors import UserError
 from .geometry import Geometry
 from .volume import CTVolume
 
-if TYPE_CHECKING:
-    from .synthetic import Motion
-
+Went = Callable[[np.ndarray], np.ndarray]
+"""LPS points (N, 3) of the baseline -> where they are in the follow-up."""
 FATES = ("stable", "grown", "shrunk", "vanished", "new")
 _GROWTH = {"stable": (0.95, 1.05), "grown": (1.2, 1.7), "shrunk": (0.5, 0.85), "vanished": (0, 0), "new": (1, 1)}
 """Factor on the radius."""
@@ -44,9 +43,9 @@ class SyntheticLesion:
 
 
 def draw_lesions(
-    volume: CTVolume, motion: Motion, grid: Geometry, rng: np.random.Generator, count: int
+    volume: CTVolume, went: Went, grid: Geometry, rng: np.random.Generator, count: int
 ) -> tuple[SyntheticLesion, ...]:
-    """Up to ``count`` lesions inside the patient, 30 mm apart; ``grid`` is the follow-up's.
+    """Up to ``count`` lesions inside the patient, 30 mm apart; ``grid`` is the follow-up's, ``went`` the motion.
 
     Raises UserError when the scan holds too little tissue to place any.
     """
@@ -73,7 +72,7 @@ def draw_lesions(
         if around < THINNEST_LUNG_HU or not patient[voxel]:
             continue
         if all(np.linalg.norm(point - np.array(other.baseline_lps_mm)) > 30 for other in drawn):
-            drawn.append(_draw_lesion(f"lesion {len(drawn) + 1}", tissue, around, point, motion, grid, rng))
+            drawn.append(_draw_lesion(f"lesion {len(drawn) + 1}", tissue, around, point, went, grid, rng))
     if count and not drawn:
         raise UserError(_TOO_LITTLE)
     return tuple(drawn)
@@ -84,7 +83,7 @@ def _draw_lesion(
     tissue: str,
     around_hu: float,
     point: np.ndarray,
-    motion: Motion,
+    went: Went,
     grid: Geometry,
     rng: np.random.Generator,
 ) -> SyntheticLesion:
@@ -97,7 +96,7 @@ def _draw_lesion(
         if tissue == "lung"
         else float(rng.choice([rng.uniform(-10, 20), rng.uniform(110, 160)]))
     )
-    there = motion.to_follow_up(point[None])[0]
+    there = went(point[None])[0]
     return SyntheticLesion(
         name, fate, tissue, tuple(float(c) for c in point), tuple(float(c) for c in there),
         0.0 if fate == "new" else before, after, hu, bool(grid.contains(there)),

@@ -23,7 +23,7 @@ geometry
 volume
 body
 io
-synthetic samples
+synthetic_lesions synthetic samples
 preprocessing crops cpu_kernels vit
 encoders
 windows features
