@@ -38,6 +38,7 @@ def measure(length: int, turns: int) -> tuple[float, float, float]:
 
 
 def main() -> None:
+    """Times both kernels by turns and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)

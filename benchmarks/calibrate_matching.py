@@ -147,11 +147,7 @@ def fit(rows: list[dict], encoder) -> None:
     gone = np.array([not r["seen"] for r in lesions])
     said = np.array([not r["in_view"] for r in lesions])
     tables["label"], tables["absent_below"] = label, round(_absent_below(held_presence, there), 4)
-    path = confidence._FILE
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    path.parent.mkdir(exist_ok=True)
-    with atomic_path(path) as part:
-        part.write_text(json.dumps(known | {evidence: tables}, indent=1) + "\n", encoding="utf-8")
+    _keep(evidence, tables)
     patients, elsewhere = (np.array([r["patient"] for r in some]) for some in (presence, plain))
     called, startled = np.zeros(len(presence), dtype=bool), np.zeros(len(plain), dtype=bool)
     for patient in set(patients):
@@ -190,6 +186,15 @@ def fit(rows: list[dict], encoder) -> None:
         ],
     )
     print(table, calls, sep="\n")
+
+
+def _keep(evidence: str, tables: dict) -> None:
+    """Writes one choice of evidence into the package's calibration, beside the others."""
+    path = confidence._FILE
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.parent.mkdir(exist_ok=True)
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(known | {evidence: tables}, indent=1) + "\n", encoding="utf-8")
 
 
 def _is_there(row: dict) -> bool:

@@ -225,6 +225,7 @@ def on_cuda(store: CropStore, turns: int) -> str:
 
 
 def main() -> None:
+    """Times every rival on the same crops and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TAPCT_DATA", "../shared/data")))
     parser.add_argument("--out", type=Path, help="write a Markdown page")

@@ -57,6 +57,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Times clicks in the widget and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)

@@ -37,7 +37,7 @@ class Case(NamedTuple):
     scan: str
     tissue: str
     volume: CTVolume
-    truth: np.ndarray
+    truth: Mask
     point: tuple[float, float, float]
 
 
@@ -58,7 +58,7 @@ def cases(data: Path, split: str, seeds: range) -> Iterator[Case]:
                         off *= rng.uniform(0, OFF_MM) / np.linalg.norm(off)
                         point = np.array(middle) + off
                         if truth.sum() >= 3 and where.geometry.contains(point):
-                            yield Case(scan, one.tissue, where, truth, tuple(float(c) for c in point))
+                            yield Case(scan, one.tissue, where, Mask.from_array(truth), tuple(float(c) for c in point))
 
 
 def plain_growing(volume: CTVolume, point: tuple[float, float, float]) -> Mask:
@@ -80,10 +80,9 @@ def figures(some: list[Case], grow: Grow) -> list[object]:
         began = time.process_time()
         try:
             mask = grow(case.volume, case.point)
-            found = mask.to_array()
-            dice.append(2 * (found & case.truth).sum() / (found.sum() + case.truth.sum()))
-            wanted = Mask.from_array(case.truth).measure(case.volume).long_axis_mm
-            ratio.append(mask.measure(case.volume).long_axis_mm / wanted)
+            both = (mask.to_array() & case.truth.to_array()).sum()
+            dice.append(2 * both / (mask.voxels.sum() + case.truth.voxels.sum()))
+            ratio.append(mask.measure(case.volume).long_axis_mm / case.truth.measure(case.volume).long_axis_mm)
         except UserError:
             dice.append(0.0)
             ratio.append(np.nan)

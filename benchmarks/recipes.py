@@ -138,6 +138,7 @@ def page(results: dict[str, dict]) -> str:
 
 
 def main() -> None:
+    """Trains and measures what is missing of the recipes and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/recipes"))
     parser.add_argument("--minutes", type=float, default=6.0, help="CPU time of a recipe")

@@ -223,6 +223,7 @@ def measure(device: str, turns: int, threads: int) -> str:
 
 
 def main() -> None:
+    """Compares both steps in time, memory and gradients and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="write a Markdown page")
     parser.add_argument("--turns", type=int, default=5)

@@ -25,6 +25,7 @@ LUNG_BELOW_HU = -400
 
 
 def main() -> None:
+    """Writes the packaged samples anew from the folder of CTs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder that holds ct/ and licences/")
     data = parser.parse_args().data

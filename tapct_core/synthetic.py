@@ -9,6 +9,7 @@ follows from one seed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -108,8 +109,12 @@ class FollowUp:
 
     def follow_up_mask(self, lesion: SyntheticLesion) -> np.ndarray:
         """The lesion's voxels in the follow-up, bool (z, y, x); none where it has vanished."""
-        where = _to_baseline_dense(self.motion, self.follow_up.geometry)
-        return lesion_mask(lesion, lesion.follow_up_radius_mm, where)
+        return lesion_mask(lesion, lesion.follow_up_radius_mm, self._where_from)
+
+    @cached_property
+    def _where_from(self) -> np.ndarray:
+        """Baseline LPS mm of the follow-up's voxels, (z, y, x, 3); one field for the masks of all lesions."""
+        return _to_baseline_dense(self.motion, self.follow_up.geometry)
 
 
 def make_follow_up(volume: CTVolume, spec: FollowUpSpec = STANDARD, seed: int = 0, lesions: int = 12) -> FollowUp:

@@ -21,7 +21,8 @@ import torch
 
 from tapct_core import __version__
 from tapct_core.encoders import load_encoder, save_encoder
-from tapct_core.encoders.outputs import BLOCKS_KEY, LAST, SCALES_KEY, Outputs
+from tapct_core.encoders.input_config import BLOCKS_KEY, SCALES_KEY
+from tapct_core.encoders.outputs import LAST, Outputs
 from tapct_core.errors import UserError
 from tapct_core.vit import VisionTransformer3D
 
@@ -136,7 +137,6 @@ def model_card(facts: dict, config: Config, data: str = "", results: str = "") -
         if scale.plan == "spacing"
         else "as the release plan gives"
     )
-    scores = facts["online_scores"]
     lines = [
         f"# {facts['name']}",
         "",
@@ -167,10 +167,7 @@ def model_card(facts: dict, config: Config, data: str = "", results: str = "") -
         "",
         "## Scored during the run",
         "",
-        *(
-            [f"- {key}: {value:.3f}" for key, value in scores.items() if isinstance(value, float)]
-            or ["No online scores were asked for."]
-        ),
+        *_score_words(facts["online_scores"]),
         *(
             [f"- {len(facts['alarms'])} health alarms; the first: {facts['alarms'][0]}"]
             if facts["alarms"]
@@ -191,6 +188,11 @@ def _outputs(blocks: list[int], scales: list[float] | None) -> Outputs:
         return Outputs(tuple(blocks), tuple(scales or [1.0] * len(blocks)))
     except ValueError as error:
         raise UserError(f"{error}; see --blocks and --scales") from None
+
+
+def _score_words(scores: dict) -> list[str]:
+    found = [f"- {key}: {value:.3f}" for key, value in scores.items() if isinstance(value, float)]
+    return found or ["No online scores were asked for."]
 
 
 def _output_words(facts: dict, depth: int) -> list[str]:

@@ -16,6 +16,9 @@ from ..geometry import Shape
 from ..preprocessing import InputSpec
 from .hub import CONFIG_FILE, WEIGHTS_FILE
 
+BLOCKS_KEY, SCALES_KEY = "output_blocks", "output_scales"
+"""Which blocks make up a token, and a factor for each: see outputs.py."""
+
 
 class Written(NamedTuple):
     """An encoder as its folder describes it; ``name`` and ``weights_hash`` as those of the loaded Encoder."""

@@ -17,8 +17,7 @@ import torch
 
 from ..errors import UserError
 from ..vit import Tokens
-
-BLOCKS_KEY, SCALES_KEY = "output_blocks", "output_scales"
+from .input_config import BLOCKS_KEY, SCALES_KEY
 
 
 @dataclass(frozen=True)

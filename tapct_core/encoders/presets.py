@@ -9,6 +9,7 @@ from typing import Any
 
 from . import hub
 from .hub import CONFIG_FILE
+from .input_config import BLOCKS_KEY
 
 PACKAGED = "tap-ct-xs-3d"
 """The small encoder that travels with the package, and the default."""
@@ -80,7 +81,7 @@ def list_encoders() -> list[dict[str, Any]]:
             "where": str(packaged) if here else "not in this build",
             "folder": str(packaged) if here else None,
             "licence": config.get("licence", "see the package"),
-            "embed_dim": config.get("embed_dim", XS_DIM) * max(1, len(config.get("output_blocks", []))),
+            "embed_dim": config.get("embed_dim", XS_DIM) * max(1, len(config.get(BLOCKS_KEY, []))),
             "patch_size": config.get("patch_size", list(XS_PATCH)),
             "trained": True,
             "available": here,
