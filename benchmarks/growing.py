@@ -4,7 +4,8 @@
 
 Lesions of synthetic follow-ups, each grown from a point up to 2 mm off its middle. "Plain growing" is SimpleITK's
 confidence-connected region growing with its usual settings, from the same points. The scans carry noise
-of 20 to 40 HU (STANDARD) or 40 HU in slices of 5 mm (HARD); the baseline has its own alone.
+of 20 to 40 HU (STANDARD) or 40 HU in slices of 5 mm (HARD); the baseline has its own alone. Beside them real lesions
+of all splits that somebody drew: few, and nothing is fitted to them.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from benchmarks.common import markdown_table, write_page
 from benchmarks.encoder_quality import PATIENTS
 from tapct_core.errors import UserError
-from tapct_core.io import load_ct
+from tapct_core.io import load_ct, load_labels
 from tapct_core.lesions import Mask
 from tapct_core.lesions.grow import REACH_MM, grow_mask
 from tapct_core.synthetic import HARD, STANDARD, make_follow_up
@@ -59,6 +61,18 @@ def cases(data: Path, split: str, seeds: range) -> Iterator[Case]:
                         point = np.array(middle) + off
                         if truth.sum() >= 3 and where.geometry.contains(point):
                             yield Case(scan, one.tissue, where, Mask.from_array(truth), tuple(float(c) for c in point))
+
+
+def drawn(data: Path) -> Iterator[Case]:
+    """Real lesions with the mask somebody drew, clicked at the voxel deepest inside."""
+    files = [("lung lesion", path, "_seg") for path in sorted((data / "ct").glob("pyradiomics_lung*_seg.nii.gz"))]
+    files += [("sarcoma in muscle", path, "_tumour") for path in sorted((data / "ct_limbs").glob("*_tumour.nii.gz"))]
+    for tissue, path, ending in files:
+        volume = load_ct(path.with_name(path.name.replace(ending, "_ct")))
+        truth = load_labels(path).labels > 0
+        depth = ndimage.distance_transform_edt(truth, sampling=volume.geometry.spacing_mm)
+        point = volume.geometry.to_world(np.array(np.unravel_index(depth.argmax(), depth.shape)))
+        yield Case("real", tissue, volume, Mask.from_array(truth), tuple(float(c) for c in point))
 
 
 def plain_growing(volume: CTVolume, point: tuple[float, float, float]) -> Mask:
@@ -101,14 +115,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     args = parser.parse_args()
-    found = list(cases(args.data, args.split, range(args.seeds)))
+    found = [*cases(args.data, args.split, range(args.seeds)), *drawn(args.data)]
+    kinds = [(scan, tissue) for scan in ("baseline", "STANDARD", "HARD") for tissue in ("lung", "soft")]
     rows = []
-    for scan in ("baseline", "STANDARD", "HARD"):
-        for tissue in ("lung", "soft"):
-            some = [case for case in found if (case.scan, case.tissue) == (scan, tissue)]
-            for name, grow in (("ours, HU alone", grow_mask), ("plain growing", plain_growing)):
-                rows.append([scan, tissue, name, *figures(some, grow)])
-                print(*rows[-1], sep=" | ", flush=True)
+    for scan, tissue in [*kinds, ("real", "lung lesion"), ("real", "sarcoma in muscle")]:
+        some = [case for case in found if (case.scan, case.tissue) == (scan, tissue)]
+        for name, grow in (("ours, HU alone", grow_mask), ("plain growing", plain_growing)):
+            rows.append([scan, tissue, name, *figures(some, grow)])
+            print(*rows[-1], sep=" | ", flush=True)
     header = ["scan", "tissue", "by", "lesions", "refused", "Dice", "diameter within 20 %", "over 1.5 x", "under 2/3"]
     text = [markdown_table([*header, "s"], rows), LEGEND]
     if args.out:
