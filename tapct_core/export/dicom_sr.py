@@ -2,6 +2,7 @@
 
 A measured lesion is a planar ROI (TID 1410) on the slice of its longest axial diameter, since viewers re-create
 axial measurements; one that is only placed is a point; one that is gone is a group without a region (TID 1501).
+Each says its match status and its RECIST role; a non-target one also what a person has judged of the non-targets.
 Standard: DICOM PS3.16 TID 1500, written by highdicom.
 """
 
@@ -28,7 +29,7 @@ from .dicom_source import (
 )
 
 SCHEME = "99TAPCT"
-"""Private coding scheme (99 marks one) of the match status, for which the standard has no code."""
+"""Private coding scheme (99 marks one) of the match status and what goes with it, which have no standard code here."""
 
 
 def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -> Path:
@@ -39,7 +40,7 @@ def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -
     """
     import highdicom as hd
 
-    study.order(timepoint)
+    progressed = study.timepoints[study.order(timepoint)].non_target_progress is not None
     images = source_images(volume, "SR")
     if volume.source.orientation.axes[0] != 2:
         raise UserError("this series was not taken in axial slices, so the SR cannot show axial diameters; write a CSV")
@@ -49,9 +50,9 @@ def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -
     planar, others, used = [], [], {}
     for lesion, found in findings:
         if not found.present:
-            others.append(_absent_group(lesion, found))
+            others.append(_absent_group(lesion, found, progressed))
             continue
-        group, image = _planar_group(lesion, found, volume, images)
+        group, image = _planar_group(lesion, found, volume, images, progressed)
         used[image.SOPInstanceUID] = image
         planar.append(group)
     report = hd.sr.ComprehensiveSR(
@@ -90,7 +91,9 @@ def _content(planar: list, others: list):
     )
 
 
-def _planar_group(lesion: Lesion, finding: Finding, volume: CTVolume, images: list) -> tuple[Any, Any]:
+def _planar_group(
+    lesion: Lesion, finding: Finding, volume: CTVolume, images: list, progressed: bool
+) -> tuple[Any, Any]:
     """The lesion's group, and the image it refers to."""
     import highdicom as hd
     from pydicom.sr.codedict import codes
@@ -116,19 +119,19 @@ def _planar_group(lesion: Lesion, finding: Finding, volume: CTVolume, images: li
         ),
         finding_type=codes.SCT.Lesion,
         measurements=[] if measured is None else _measurements(measured),
-        qualitative_evaluations=[_status(finding)],
+        qualitative_evaluations=_evaluations(lesion, finding, progressed),
     )
     return group, image
 
 
-def _absent_group(lesion: Lesion, finding: Finding):
+def _absent_group(lesion: Lesion, finding: Finding, progressed: bool):
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
     return hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(uid=lesion.uid, identifier=lesion.name),
         finding_type=codes.SCT.Lesion,
-        qualitative_evaluations=[_status(finding)],
+        qualitative_evaluations=_evaluations(lesion, finding, progressed),
     )
 
 
@@ -153,13 +156,24 @@ def _measurements(measured: Measurement) -> list:
     ]
 
 
-def _status(finding: Finding):
-    """The match status, with "(proposed)" while nobody has decided."""
+def _evaluations(lesion: Lesion, finding: Finding, progressed: bool) -> list:
+    """The match status, with "(proposed)" while nobody has decided; the role; progression of a non-target.
+
+    RECIST 1.1 judges non-targets as a whole, so all of them say the same.
+    """
+    status = finding.state if finding.decided or finding.state == "proposed" else f"{finding.state} (proposed)"
+    said = [("MATCH_STATUS", "Match status", status)]
+    if lesion.role:
+        said.append(("LESION_ROLE", "Lesion role", lesion.role))
+    if progressed and lesion.role == "non-target":
+        said.append(("NON_TARGETS", "Non-target lesions", "unequivocal progression"))
+    return [_evaluation(*one) for one in said]
+
+
+def _evaluation(code: str, name: str, words: str):
     import highdicom as hd
 
-    words = finding.state if finding.decided or finding.state == "proposed" else f"{finding.state} (proposed)"
-    code = "".join(c if c.isalnum() else "_" for c in words.upper())[:16].rstrip("_")
+    value = "".join(c if c.isalnum() else "_" for c in words.upper())[:16].rstrip("_")
     return hd.sr.QualitativeEvaluation(
-        name=hd.sr.CodedConcept("MATCH_STATUS", SCHEME, "Match status"),
-        value=hd.sr.CodedConcept(code, SCHEME, words),
+        name=hd.sr.CodedConcept(code, SCHEME, name), value=hd.sr.CodedConcept(value, SCHEME, words)
     )

@@ -34,13 +34,14 @@ def ellipse(volume, centre_lps, half=(14.0, 9.0, 5.0)) -> Mask:
 
 @pytest.fixture(scope="module")
 def study(dicom_pair):
-    """Two measured lesions that overlap, one that is only placed, one that goes."""
+    """Two measured lesions that overlap, a non-target that is only placed and progresses, one that goes."""
     volumes = dicom_pair.volumes
     study = Study("p7", [Timepoint(n, str(f)) for n, f in zip(NAMES, dicom_pair.folders, strict=True)])
     first = volumes[0].geometry.to_world([10, 100, 60])
     marks = (("liver 1", (0, 0, 0)), ("liver 2", (12, 5, 0)), ("seen only", (30, 10, 4)), ("gone", (5, 30, 4)))
     for name, offset in marks:
-        study.add_lesion(name, "baseline", tuple(first + offset), "AB", role="target", organ="liver")
+        role = "non-target" if name == "seen only" else "target"
+        study.add_lesion(name, "baseline", tuple(first + offset), "AB", role=role, organ="liver")
     for lesion in study.lesions[:2]:
         for name, volume, moved in zip(NAMES, volumes, (0.0, dicom_pair.moved_mm), strict=True):
             place = np.array(lesion.findings["baseline"].point_lps_mm) + moved
@@ -49,6 +50,8 @@ def study(dicom_pair):
             by = "AB" if lesion.name == "liver 1" else ""
             study.set_mask(lesion.uid, name, ellipse(volume, place), volume, by=by)
     study.propose(study.lesions[3].uid, "follow-up", Finding("disappeared"))
+    study.move(study.lesions[2].uid, "follow-up", tuple(first + marks[2][1] + dicom_pair.moved_mm), "AB")
+    study.judge_non_targets("follow-up", True, "AB")
     return study
 
 
@@ -105,6 +108,20 @@ def test_measurements_come_back_under_one_tracking_uid(study, dicom_pair, writte
     assert report.CompletionFlag == "PARTIAL"
 
 
+def test_the_report_says_each_lesions_role_and_what_was_judged_of_the_non_targets(study, written):
+    for (_, sr_path), progressed in zip(written, (False, True), strict=True):
+        content = hd.sr.srread(sr_path).content
+        groups = content.get_planar_roi_measurement_groups() + content.get_image_measurement_groups()
+        said = {
+            group.tracking_identifier: {e.name.meaning: e.value.meaning for e in group.get_qualitative_evaluations()}
+            for group in groups
+        }
+        for lesion in study.lesions[:3]:
+            assert said[lesion.name]["Lesion role"] == lesion.role
+            judged = said[lesion.name].get("Non-target lesions")
+            assert judged == ("unequivocal progression" if progressed and lesion.role == "non-target" else None)
+
+
 def test_one_tracking_uid_at_all_time_points(written):
     uids = []
     for _, sr_path in written:
@@ -129,7 +146,7 @@ def test_the_table_has_one_row_a_lesion_and_time_point(study, tmp_path):
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
-    assert len(rows) == 2 + 2 + 1 + 2
+    assert len(rows) == 4 * 2
     first, second = rows[:2]
     assert first["lesion_uid"] == second["lesion_uid"] == study.lesions[0].uid
     assert float(second["x_mm"]) - float(first["x_mm"]) == pytest.approx(4 * 0.9765625, abs=1e-3)
