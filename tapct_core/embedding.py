@@ -300,7 +300,9 @@ class _Runner:
                 continue
             if result is None:
                 log.warning("the GPU is full even for one window; this one goes to the CPU")
-                result = _encode(self._cpu_twin(), voxels)
+                # A copy in main memory: the network on the GPU stays, for the windows that do fit.
+                self._on_cpu = self._on_cpu or self.encoder.to("cpu")
+                result = _encode(self._on_cpu, voxels)
             yield part, *result
             rest = rest[len(part) :]
 
@@ -314,18 +316,6 @@ class _Runner:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return None
-
-    def _cpu_twin(self) -> Encoder:
-        """A second copy of the network in main memory: the one on the GPU stays, for the windows that do fit."""
-        if self._on_cpu is None:
-            own = self.encoder
-            with torch.device("meta"):
-                vit = type(own.vit)(own.vit.config)
-            vit.load_state_dict({name: tensor.cpu() for name, tensor in own.vit.state_dict().items()}, assign=True)
-            facts = (own.name, vit.eval().requires_grad_(False), own.spec, own.weights_hash)
-            cpu = torch.device("cpu")
-            self._on_cpu = Encoder(*facts, own.licence, own.origin, own.trained, cpu, own.outputs)
-        return self._on_cpu
 
 
 def _encode(encoder: Encoder, voxels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

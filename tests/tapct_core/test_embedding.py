@@ -284,6 +284,11 @@ class FullGpu(Encoder):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return super().encode(hu, block)
 
+    def to(self, device: torch.device | str) -> Encoder:
+        """Main memory has room."""
+        assert torch.device(device).type == "cpu"
+        return as_kind(Encoder, self)
+
 
 @pytest.mark.parametrize("room", [3, 1, 0])
 def test_a_full_gpu_costs_time_and_nothing_else(encoder, scan, room):
