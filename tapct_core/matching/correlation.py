@@ -43,6 +43,25 @@ class Image:
         inside = (where.abs() <= torch.from_numpy(limit.astype(np.float32))).all(dim=-1)
         return self._values_at(where), inside
 
+    def cubes(self, points_lps_mm: np.ndarray, radius: int, step_mm: float) -> torch.Tensor:
+        """Cubes of n = 2 radius + 1 samples along the LPS axes round points (N, 3) -> (N, n, n, n) float32."""
+        side = 2 * radius + 1
+        if not np.allclose(self.geometry.affine[:3, :3], step_mm * np.eye(3)[:, ::-1], atol=1e-6):
+            offsets = cube_mm(radius, step_mm).reshape(1, -1, 3)
+            return self.patches(points_lps_mm, offsets).view(-1, side, side, side)
+        # All samples of a cube fall between the voxels alike: it is a block of voxels, blended once along each axis.
+        index = self.geometry.to_index(points_lps_mm)
+        first = np.floor(index).astype(np.int64)
+        between = torch.from_numpy((index - first).astype(np.float32))
+        last = np.array(self.values.shape) - 1
+        z, y, x = np.moveaxis((first[:, None] + np.arange(-radius, radius + 2)[:, None]).clip(0, last), -1, 0)
+        rows = torch.from_numpy(z[:, :, None] * self.values.shape[1] + y[:, None]) * self.values.shape[2]
+        cube = torch.from_numpy(self.values).reshape(-1)[rows[..., None] + torch.from_numpy(x)[:, None, None]]
+        for axis in range(3):
+            low, high = (cube.narrow(axis + 1, start, side) for start in (0, 1))
+            cube = torch.lerp(low, high, between[:, axis].view(-1, 1, 1, 1))
+        return cube
+
     def _where(self, points_lps_mm: np.ndarray, offsets_mm: np.ndarray) -> torch.Tensor:
         """Points and offsets in grid_sample's coordinates, -1 to 1 from first to last voxel, (N, m, 3) (z, y, x)."""
         scale = 2.0 / np.maximum(np.array(self.values.shape) - 1, 1)
@@ -80,14 +99,14 @@ def correlate(
     -> (N, s, s, s), s = 2 round(reach / step) + 1, centred on points_b.
     """
     patch, reach = max(2, round(patch_mm / 2 / step_mm)), max(1, round(reach_mm / step_mm))
-    near, far = cube_mm(patch, step_mm), cube_mm(patch + reach, step_mm)
+    near = cube_mm(patch, step_mm)
     size = 2 * reach + 1
     out = torch.empty(len(points_a), size, size, size)
     for start in range(0, len(points_a), 64):
         part = slice(start, start + 64)
         warped = near.reshape(1, -1, 3) @ np.linalg.inv(linear[part]).transpose(0, 2, 1)
         templates, known = (x.view(-1, *near.shape[:3]) for x in image_a.patches_inside(points_a[part], warped))
-        regions = image_b.patches(points_b[part], far.reshape(1, -1, 3)).view(-1, *far.shape[:3])
+        regions = image_b.cubes(points_b[part], patch + reach, step_mm)
         out[part] = _weighted_ncc(templates, regions, known)
     return out
 

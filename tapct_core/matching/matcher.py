@@ -49,7 +49,7 @@ BETTER_BY = 0.4
 TRUSTED_AGREEMENT, TRUSTED_SPREAD_MM = 0.5, 6.0
 """From this agreement on, and up to this spread, the coarse motion is believed: a place beyond the gate is then a
 lookalike, a lesion of the other lung say, and what is not found near by has changed or gone."""
-OFF_PRIOR, STAY = 0.006, 0.005
+OFF_PRIOR, STAY = 0.04, 0.04
 """What a place loses in score, and the last step in correlation, at one spread of the coarse motion from where that
 expects it, growing with the square."""
 LEAST_SPREAD_MM = 1.0

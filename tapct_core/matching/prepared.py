@@ -116,9 +116,10 @@ def _project(features: FeatureMap, given: Projection | None) -> tuple[torch.Tens
         _, axes = torch.linalg.eigh(sample.T @ sample)
         projection = Projection(axes[:, -KEY_LENGTH:].flip(1).contiguous())
     length = features.dim if projection.axes is None else projection.axes.shape[1]
+    shorter = (lambda x: x) if projection.axes is None else (lambda x: x @ projection.axes)
+    centre = shorter(means)  # taken off after the projection: a third of the numbers
     out = torch.zeros(len(tokens), length)
     for start in range(0, len(filled), 65536):
         block = filled[start : start + 65536]
-        part = tokens[block].float() - means[places[block]]
-        out[block] = part if projection.axes is None else part @ projection.axes
+        out[block] = shorter(tokens[block].float()) - centre[places[block]]
     return out.view(*features.geometry.shape, length), projection

@@ -22,13 +22,15 @@ from .correlation import correlate, peaks, sharpness
 from .prepared import Prepared
 from .similarity import NEIGHBOURS, Keys
 
-_LEVELS = ((4.0, 40.0, 24.0, 400), (3.0, 30.0, 12.0, 800), (2.5, 25.0, 7.5, 1200))
-"""Block matching from coarse to fine: sample step, patch side and reach in mm, and number of blocks."""
+_LEVELS = ((4.0, 40.0, 24.0, 400), (3.0, 24.0, 12.0, 1600), (2.0, 12.0, 8.0, 8000))
+"""Block matching from coarse to fine: sample step, patch side and reach in mm, and number of blocks.
+
+Many small blocks that agree with their neighbours follow a deformation closer than few large ones."""
 SHARP = 0.1
 """Fall of correlation beside its peak from which a pair counts in full."""
-NEAR_MM = 30.0
-"""Pairs within about this distance decide the motion at a click."""
-NEAREST = 160
+NEAR_MM = 15.0
+"""Pairs within about this distance decide the motion at a click; further ones too where there are few."""
+NEAREST = 64
 """Pairs that take part in one local motion: those beyond have next to no weight."""
 
 

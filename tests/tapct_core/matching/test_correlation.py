@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from scipy import ndimage
 
 from tapct_core.geometry import Geometry
-from tapct_core.matching.correlation import Image, _weighted_ncc, _window, correlate, peaks
+from tapct_core.matching.correlation import Image, _weighted_ncc, _window, correlate, cube_mm, peaks
 
 
 def textured(shape=(40, 44, 48), spacing=(2.0, 2.0, 2.0), seed=0) -> Image:
@@ -32,6 +33,14 @@ def test_samples_are_trilinear_in_world_millimetres():
     points = image.geometry.to_world(np.random.default_rng(1).uniform(0, 39, (200, 3)))
     expected = ndimage.map_coordinates(image.values, image.geometry.to_index(points).T, order=1)
     assert np.abs(image.sample(points) - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (3.0, 2.0, 1.5)])
+def test_cubes_are_the_samples_one_by_one_also_beyond_the_border(spacing):
+    image = textured(spacing=spacing)
+    points = image.geometry.to_world(np.random.default_rng(2).uniform(-12, 60, (50, 3)))
+    plain = image.patches(points, cube_mm(4, 2.0).reshape(1, -1, 3)).view(50, 9, 9, 9)
+    assert float((image.cubes(points, 4, 2.0) - plain).abs().max()) < 1e-4
 
 
 def test_a_shift_is_measured_to_a_fraction_of_a_sample_whatever_the_contrast():
