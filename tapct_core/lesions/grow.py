@@ -3,7 +3,7 @@
 Neither the band of HU nor the width of the bridges to be cut (a vessel is thin, the pleura beside a nodule wide)
 is asked for: every band round the HU at the point is tried with every width of opening, and the region is taken that
 stands out most from its rim, as long as it stays compact and inside the reach. The search runs on voxels of
-about 2 mm, the border is then drawn on the scan's own. A proposal to be edited, not a segmentation to be trusted.
+about 1.5 mm, the border is then drawn on the scan's own. A proposal to be edited, not a segmentation to be trusted.
 """
 
 from __future__ import annotations
