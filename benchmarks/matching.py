@@ -116,6 +116,8 @@ def main() -> None:
     if args.out:
         title = f"Matching, {args.split} patients, encoder {args.encoder}"
         command = f"python -m benchmarks.matching --split {args.split} --encoder {args.encoder} --seeds {args.seeds}"
+        if args.only:
+            command += " --only " + " ".join(f'"{row}"' for row in args.only)
         write_page(args.out, title, command, [__doc__.split("\n\n", 2)[2].strip(), *parts])
         raw = {f"{kind} | {row}": [list(map(float, e)) for e in tally.errors] for (kind, row), tally in kept.items()}
         args.out.with_suffix(".json").write_text(json.dumps(raw) + "\n", encoding="utf-8")
