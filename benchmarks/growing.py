@@ -131,10 +131,12 @@ def main() -> None:
 
 
 LEGEND = (
-    f"Each lesion from a point up to {OFF_MM:g} mm off its middle, by HU alone; ours goes at most {REACH_MM:g} mm far. "
+    f"Each made-up lesion from a point up to {OFF_MM:g} mm off its middle, each real one from the voxel deepest "
+    f"inside, by HU alone; ours goes at most {REACH_MM:g} mm far. "
     "Refused: our growing says that nothing stands out. Dice counts a refusal as 0. Diameters are the longest axial "
     "ones (RECIST 1.1) of the grown and of the true mask. Soft-tissue lesions differ from their surroundings by 40 to "
-    "90 HU, in HARD after a change of contrast that can hide them. A grown mask is a proposal to be looked at."
+    "90 HU, in HARD after a change of contrast that can hide them. The real ones are of all splits; CT hardly tells "
+    "the sarcomas from muscle. A grown mask is a proposal to be looked at."
 )
 
 

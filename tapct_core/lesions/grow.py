@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
+from ..embedding import patch_means
 from ..errors import UserError
 from ..features import FeatureMap
 from ..geometry import Geometry
@@ -62,8 +63,9 @@ def grow_mask(
         raise UserError("the point lies outside the scan; points are x y z in LPS mm")
     start, fine = _box(volume.geometry, point, reach_mm + 5.0)
     box = tuple(slice(s, s + n) for s, n in zip(start, fine.shape, strict=True))
-    pooled, grid, block = _pooled(volume.hu[box].astype(np.float32), fine)
-    hu = ndimage.gaussian_filter(pooled, [SMOOTH_MM / s for s in grid.spacing_mm])
+    block = tuple(max(1, int(WORK_MM / s)) for s in fine.spacing_mm)
+    grid = fine.cropped((0, 0, 0), tuple(-(-n // b) * b for n, b in zip(fine.shape, block, strict=True))).pooled(block)
+    hu = ndimage.gaussian_filter(patch_means(volume.hu[box], block), [SMOOTH_MM / s for s in grid.spacing_mm])
     distance = _distance(grid, point)
     allowed = distance <= reach_mm
     if features is not None and features.dim:
@@ -131,16 +133,6 @@ def _box_of(region: np.ndarray, margin: tuple[int, int, int]) -> Box:
     """The slices that hold a region (one voxel at the least) and ``margin`` voxels round it, as far as there are."""
     found = ndimage.find_objects(region.view(np.uint8))[0]
     return tuple(slice(max(0, part.start - m), part.stop + m) for part, m in zip(found, margin, strict=True))
-
-
-def _pooled(hu: np.ndarray, grid: Geometry) -> tuple[np.ndarray, Geometry, tuple[int, int, int]]:
-    """Means of blocks of voxels up to WORK_MM wide, their grid and the blocks; border voxels fill the last ones."""
-    block = tuple(max(1, int(WORK_MM / s)) for s in grid.spacing_mm)
-    short = [-n % b for n, b in zip(hu.shape, block, strict=True)]
-    filled = np.pad(hu, [(0, s) for s in short], mode="edge")
-    wide = grid.cropped((0, 0, 0), filled.shape).pooled(block)
-    (z, y, x), (bz, by, bx) = wide.shape, block
-    return filled.reshape(z, bz, y, by, x, bx).mean(axis=(1, 3, 5)), wide, block
 
 
 def _on_own_voxels(

@@ -115,11 +115,11 @@ def _project(features: FeatureMap, given: Projection | None) -> tuple[torch.Tens
         sample = tokens[some].float() - means[places[some]]
         _, axes = torch.linalg.eigh(sample.T @ sample)
         projection = Projection(axes[:, -KEY_LENGTH:].flip(1).contiguous())
-    length = features.dim if projection.axes is None else projection.axes.shape[1]
-    shorter = (lambda x: x) if projection.axes is None else (lambda x: x @ projection.axes)
-    centre = shorter(means)  # taken off after the projection: a third of the numbers
-    out = torch.zeros(len(tokens), length)
+    axes = projection.axes
+    centre = means if axes is None else means @ axes  # taken off after the projection: a third of the numbers
+    out = torch.zeros(len(tokens), centre.shape[1])
     for start in range(0, len(filled), 65536):
         block = filled[start : start + 65536]
-        out[block] = shorter(tokens[block].float()) - centre[places[block]]
-    return out.view(*features.geometry.shape, length), projection
+        part = tokens[block].float()
+        out[block] = (part if axes is None else part @ axes) - centre[places[block]]
+    return out.view(*features.geometry.shape, centre.shape[1]), projection

@@ -55,9 +55,8 @@ class Prior:
         base = np.broadcast_to(self.motion, (len(points), 3, 4))
         if len(self.points_a) < 8:
             return apply(self.motion, points), base[:, :, :3].copy(), np.full(len(points), 20.0)
-        distance, near = self._tree.query(points, min(NEAREST, len(self.points_a)))
-        width = np.maximum(NEAR_MM, distance[:, 7])
-        weights = self.weights[near] * np.exp(-0.5 * (distance / width[:, None]) ** 2)
+        near, nearness = _nearest(self._tree, points, 8)
+        weights = self.weights[near] * nearness
         return local_affines(points, self.points_a[near], self.points_b[near], weights, base, scale_mm=3.0)
 
     @cached_property
@@ -227,11 +226,20 @@ def _pairs(
 
 def _neighbours_word(a: np.ndarray, b: np.ndarray, weights: np.ndarray, base: np.ndarray) -> np.ndarray:
     """Where its neighbours expect each of the pairs, (N, 3) LPS mm of b: a pair does not vote on itself."""
-    distance, near = cKDTree(a).query(a, min(NEAREST, len(a)))
-    width = np.maximum(NEAR_MM, distance[:, min(8, len(a) - 1)])
-    nearby = weights[near] * np.exp(-0.5 * (distance / width[:, None]) ** 2) * (near != np.arange(len(a))[:, None])
+    near, nearness = _nearest(cKDTree(a), a, 9)  # the first is the pair itself
+    nearby = weights[near] * nearness * (near != np.arange(len(a))[:, None])
     base = np.broadcast_to(base, (len(a), 3, 4))
     return local_affines(a, a[near], b[near], nearby, base, scale_mm=3.0, rounds=3)[0]
+
+
+def _nearest(pairs: cKDTree, points: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs that decide at points (N, 3): numbers (N, k), and how much each counts for being near.
+
+    The width grows until ``least`` pairs are within it.
+    """
+    distance, near = pairs.query(points, min(NEAREST, pairs.n))
+    width = np.maximum(NEAR_MM, distance[:, min(least, pairs.n) - 1])
+    return near, np.exp(-0.5 * (distance / width[:, None]) ** 2)
 
 
 def _share_inside(scanned: Geometry, points: np.ndarray, patch_mm: float) -> np.ndarray:
