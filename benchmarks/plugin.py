@@ -68,8 +68,9 @@ def prepare(folder: Path) -> None:
     from tapct_core.encoders import load_encoder, save_encoder
     from tapct_core.features import FeatureMap
     from tapct_core.io import load_ct
+    from tapct_core.provenance import provenance
     from tapct_core.samples import load_sample
-    from tapct_core.store import FeatureStore, provenance
+    from tapct_core.store import FeatureStore
 
     small = load_sample("abdomen_pelvis")["ct"].hu
     hu = ndimage.zoom(small.astype(np.float32), np.array(SHAPE) / small.shape, order=1, mode="nearest", grid_mode=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from tapct_core.encoders import PACKAGED, Written, written_encoder
 from tapct_core.encoders.presets import packaged_folder
 from tapct_core.errors import UserError
-from tapct_core.store import CODE_VERSION, FeatureStore, feature_key, list_stored
+from tapct_core.provenance import CODE_VERSION, feature_key
+from tapct_core.store import FeatureStore, list_stored
 
 from .preferences import cache_limit_gb
 

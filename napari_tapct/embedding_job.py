@@ -45,7 +45,8 @@ def embed_scan(
         return loaded, found
     load_torch()
     from tapct_core.embedding import effective_spec, embed_cached
-    from tapct_core.store import FeatureStore, feature_key
+    from tapct_core.provenance import feature_key
+    from tapct_core.store import FeatureStore
 
     encoder = loaded or load(choice)
     store = FeatureStore(limit_gb=cache_limit_gb())

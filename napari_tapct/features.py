@@ -22,6 +22,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from tapct_core.provenance import comparable
+
 from .cached import is_cached
 from .clicks import clicker
 from .embedding_job import EmbeddingChoice, embed_scan
@@ -298,10 +300,10 @@ class FeaturesWidget(QWidget):
     # Looking.
 
     def _comparable(self) -> list[Scan]:
-        """Scans whose features are of the same encoder as those of the scan that is shown."""
+        """Scans whose features may be compared with those of the scan that is shown."""
         own = self.session.active.features
-        found = [scan for scan in self.session.scans if scan.features is not None and scan.features.dim]
-        return [scan for scan in found if scan.features.provenance["weights"] == own.provenance["weights"]]
+        found = [scan for scan in self.session.scans if scan.features is not None]
+        return [scan for scan in found if comparable(own, scan.features)]
 
     def show_pca(self) -> None:
         """Colours for every comparable scan."""

@@ -19,7 +19,8 @@ from .encoders import Encoder
 from .errors import UserError
 from .io import load_ct
 from .preprocessing import InputSpec
-from .store import SUFFIX, DiskFullError, feature_key, load_features, save_features
+from .provenance import feature_key
+from .store import SUFFIX, DiskFullError, load_features, save_features
 from .volume import CTVolume
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,8 @@ from .errors import UserError
 from .features import FeatureMap
 from .geometry import Geometry, Shape
 from .preprocessing import InputSpec, plan_geometry, resample_hu
-from .store import FeatureStore, feature_key, provenance
+from .provenance import feature_key, provenance
+from .store import FeatureStore
 from .volume import AIR_HU, CTVolume
 from .windows import fitted_window, plan_windows
 

@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -33,17 +33,10 @@ from .atomic import atomic_folder
 from .errors import UserError
 from .features import FeatureMap
 from .geometry import Geometry
-
-if TYPE_CHECKING:
-    from .encoders import Encoder
-    from .preprocessing import InputSpec
-    from .volume import CTVolume
+from .provenance import canonical
 
 FORMAT = "tapct-features"
 FORMAT_VERSION = 1
-CODE_VERSION = 2
-"""Raise it whenever preprocessing, windows or the network begin to give other tokens for the same input:
-it is part of every key, so that old maps are never taken for new ones."""
 
 DEFAULT_LIMIT_GB = 50.0
 SUFFIX = ".zarr"
@@ -58,34 +51,6 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 class DiskFullError(UserError):
     """No space left: an archive run stops at it, since every further scan would end the same way."""
-
-
-def provenance(volume: CTVolume, encoder: Encoder | None, spec: InputSpec, overlap: float) -> dict[str, str]:
-    """What a feature map was made from, in plain words and hashes; ``key`` is SHA-256 over the rest.
-
-    No path, name or date: equal scans give equal provenance wherever they lie. ``encoder`` is the
-    weights' name, which is not part of the key; their hash is.
-    """
-    facts = {
-        "scan": volume.content_hash,
-        "weights": "none" if encoder is None else encoder.weights_hash,
-        "patch_size": _words(spec.patch_size),
-        "window": _words(spec.img_size),
-        "clip_hu": _words(spec.clip_hu),
-        "mean_hu": _words((spec.mean_hu,)),
-        "std_hu": _words((spec.std_hu,)),
-        "plan": spec.plan,
-        "spacing_mm": _words(spec.spacing_mm) if spec.plan == "spacing" else "the scan's own slices",
-        "overlap": _words((overlap,)),
-        "code_version": str(CODE_VERSION),
-    }
-    key = hashlib.sha256(_canonical(facts)).hexdigest()
-    return {"encoder": "none" if encoder is None else encoder.name, **facts, "key": key}
-
-
-def feature_key(volume: CTVolume, encoder: Encoder | None, spec: InputSpec, overlap: float) -> str:
-    """SHA-256 (hex) over voxels, geometry, weights, input plan, overlap and code version."""
-    return provenance(volume, encoder, spec, overlap)["key"]
 
 
 def save_features(path: str | Path, features: FeatureMap, replace: bool = False) -> Path:
@@ -125,7 +90,7 @@ def load_features(path: str | Path) -> FeatureMap:
 
 
 def list_stored(folder: str | Path | None = None) -> Iterator[dict[str, str]]:
-    """The :func:`provenance` of every map in a cache ($TAPCT_CACHE's by default), in no order.
+    """The ``provenance`` of every map in a cache ($TAPCT_CACHE's by default), in no order.
 
     A few KB are read of each and none of its arrays. What is no whole map of this version, or goes while it is read,
     is passed over: an entry is a sign of what :class:`FeatureStore` will find, not a promise.
@@ -301,17 +266,9 @@ def _chunks(array: np.ndarray) -> tuple[int, ...]:
     return (min(len(array), max(1, CHUNK_BYTES // row)), *array.shape[1:])
 
 
-def _words(values: tuple[float, ...]) -> str:
-    return " ".join(repr(float(v)).removesuffix(".0") for v in values)
-
-
-def _canonical(facts: dict[str, Any]) -> bytes:
-    return json.dumps(facts, sort_keys=True).encode()
-
-
 def _seal(facts: dict[str, Any]) -> str:
     """SHA-256 of the description without its seal; floats survive JSON exactly, so it is stable."""
-    return hashlib.sha256(_canonical({name: value for name, value in facts.items() if name != "seal"})).hexdigest()
+    return hashlib.sha256(canonical({name: value for name, value in facts.items() if name != "seal"})).hexdigest()
 
 
 def _checksum(array: np.ndarray) -> int:

@@ -27,7 +27,7 @@ synthetic_lesions synthetic samples
 preprocessing crops cpu_kernels vit
 encoders
 windows features
-store embedding_state embedding archive
+provenance store embedding_state embedding archive
 matching
 probe
 lesions

@@ -17,6 +17,7 @@ from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.lesions import Finding, Lesion, Mask, Study
 from tapct_core.lesions.tracking import TOP_K, link_detections, propose, source_timepoint
+from tapct_core.provenance import comparable
 
 from ..torch_loading import load_torch
 from .timepoints import snapshot
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from ..session import Scan
 
-SAME = ("weights", "plan", "spacing_mm", "patch_size", "overlap")
-"""Words of a map's provenance that two maps must share to be compared."""
 Point = tuple[float, float, float]
 
 
@@ -90,12 +89,6 @@ class Evidence:
         if scan not in self._plain:
             self._plain[scan] = embed(scan.volume, None)
         return self._plain[scan]
-
-
-def comparable(a: FeatureMap, b: FeatureMap) -> bool:
-    """Whether two maps have tokens of the same encoder on the same plan."""
-    same = all(a.provenance.get(word) == b.provenance.get(word) for word in SAME)
-    return same and a.dim == b.dim and a.dim > 0
 
 
 def evidence_words(features: FeatureMap) -> str:

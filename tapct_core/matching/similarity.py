@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from ..errors import UserError
 from ..features import FeatureMap
 from ..geometry import Geometry
+from ..provenance import difference
 
 Box = tuple[slice, slice, slice]
 CORNERS = np.array(np.meshgrid((0, 1), (0, 1), (0, 1), indexing="ij")).reshape(3, 8).T
@@ -307,16 +308,15 @@ def _mix_products(products: torch.Tensor, axis: int, low: torch.Tensor, t: torch
 
 def require_same_encoder(a: FeatureMap, b: FeatureMap) -> None:
     """Raise UserError unless both maps' tokens can be compared: one set of weights, one plan, one spacing."""
-    for word, remedy in (
-        ("weights", "encoder"), ("plan", "plan"), ("spacing_mm", "spacing"), ("patch_size", "encoder"),
-    ):  # fmt: skip
-        first, second = a.provenance.get(word), b.provenance.get(word)
-        if first is not None and second is not None and first != second:
-            if word == "weights":
-                first, second = a.provenance.get("encoder", first), b.provenance.get("encoder", second)
-            raise UserError(
-                f"the two scans were embedded with another {word.replace('_', ' ')} each ({first} and {second});"
-                f" embed both with the same {remedy}"
-            )
-    if a.dim != b.dim:
+    word = difference(a.provenance, b.provenance, (a.dim, b.dim))
+    if word == "dim":
         raise UserError(f"the two scans have tokens of {a.dim} and {b.dim} numbers; embed both with the same encoder")
+    if word:
+        first, second = a.provenance[word], b.provenance[word]
+        if word == "weights":
+            first, second = a.provenance.get("encoder", first), b.provenance.get("encoder", second)
+        remedy = {"plan": "plan", "spacing_mm": "spacing"}.get(word, "encoder")
+        raise UserError(
+            f"the two scans were embedded with another {word.replace('_', ' ')} each ({first} and {second});"
+            f" embed both with the same {remedy}"
+        )

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import UserError
 from ..features import FeatureMap
 from ..geometry import Geometry
+from ..provenance import difference
 from ..volume import CTVolume, LabelMap, Source
 from .channels import score_fields, statistics
 from .cleanup import keep_components, paint_strokes
@@ -27,7 +28,6 @@ Cancel = Callable[[], bool]
 SLAB, GUIDED_SLAB = 16, 48
 """Slices that are handed over together; more with the guided filter, which also reads what lies round them."""
 FILTER_BYTES = 500_000_000
-_IDENTITY = ("weights", "patch_size", "clip_hu", "mean_hu", "std_hu", "plan", "spacing_mm")
 
 
 class ProbeCancelled(Exception):
@@ -125,23 +125,22 @@ def margin(probabilities: np.ndarray) -> np.ndarray:
 
 def require_same_features(provenance: dict[str, str], dim: int, features: FeatureMap) -> None:
     """Raises UserError unless ``features`` are of the encoder, the weights and the input plan of ``provenance``."""
-    for word in _IDENTITY:
-        ours, theirs = provenance.get(word), features.provenance.get(word)
-        if ours is None or theirs is None or ours == theirs:
-            continue
-        if word in ("plan", "spacing_mm"):
-            raise UserError(
-                f"the probe was fitted with {word} {ours} and these features have {theirs}; "
-                f"embed the scan with {word} {ours}, or fit the probe again"
-            )
+    word = difference(provenance, features.provenance, (dim, features.dim))
+    if word == "dim":
+        raise UserError(
+            f"the probe was fitted on tokens of {dim} numbers and these have {features.dim}; "
+            "embed the scan with the probe's encoder"
+        )
+    if word in ("plan", "spacing_mm"):
+        ours, theirs = provenance[word], features.provenance[word]
+        raise UserError(
+            f"the probe was fitted with {word} {ours} and these features have {theirs}; "
+            f"embed the scan with {word} {ours}, or fit the probe again"
+        )
+    if word:
         raise UserError(
             f"the probe was fitted on features of {provenance.get('encoder', 'another encoder')}, and these are of "
             f"{features.provenance.get('encoder', 'another one')} ({word} differ); "
-            "embed the scan with the probe's encoder"
-        )
-    if dim != features.dim:
-        raise UserError(
-            f"the probe was fitted on tokens of {dim} numbers and these have {features.dim}; "
             "embed the scan with the probe's encoder"
         )
 

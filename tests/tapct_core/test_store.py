@@ -19,17 +19,14 @@ import pytest
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
-from tapct_core.preprocessing import InputSpec
 from tapct_core.store import (
     DiskFullError,
     FeatureStore,
     default_folder,
-    feature_key,
     list_stored,
     load_features,
     save_features,
 )
-from tapct_core.volume import CTVolume
 
 ROOT = Path(__file__).resolve().parents[2]
 ARRAYS = ("tokens", "valid", "hu", "cls", "windows")
@@ -182,31 +179,6 @@ def test_what_is_no_feature_store_is_refused_by_name(tmp_path, features):
     ]:
         with pytest.raises(UserError, match=f"{name} .*{why}"):
             load_features(tmp_path / name)
-
-
-# The key
-
-
-def test_the_key_changes_with_all_that_changes_tokens_and_with_nothing_else():
-    hu = np.zeros((4, 5, 6), np.int16)
-    scan = CTVolume(hu, Geometry.from_spacing(hu.shape, (1.0, 1.0, 1.0)))
-    spec = InputSpec(plan="spacing")
-    base = feature_key(scan, None, spec, 0.0)
-    assert base == feature_key(CTVolume(hu.copy(), Geometry.from_spacing(hu.shape, (1.0, 1.0, 1.0))), None, spec, 0.0)
-    other_hu = hu.copy()
-    other_hu[1, 2, 3] = 1
-    keys = {
-        base,
-        feature_key(CTVolume(other_hu, scan.geometry), None, spec, 0.0),
-        feature_key(CTVolume(hu, Geometry.from_spacing(hu.shape, (1.0, 1.0, 1.00001))), None, spec, 0.0),
-        feature_key(CTVolume(hu, Geometry.from_spacing(hu.shape, (1.0, 1.0, 1.0), (0, 0, 1))), None, spec, 0.0),
-        feature_key(scan, None, spec.with_plan("release", None), 0.0),
-        feature_key(scan, None, spec.with_plan(None, (1.0, 0.8, 0.80001)), 0.0),
-        feature_key(scan, None, InputSpec(plan="spacing", img_size=(16, 224, 224)), 0.0),
-        feature_key(scan, None, InputSpec(plan="spacing", mean_hu=-86.8087), 0.0),
-        feature_key(scan, None, spec, 0.25),
-    }
-    assert len(keys) == 9
 
 
 # The cache

@@ -22,7 +22,8 @@ from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.io import load_ct, load_labels
 from tapct_core.preprocessing import plan_geometry
-from tapct_core.store import CODE_VERSION, FeatureStore, feature_key
+from tapct_core.provenance import CODE_VERSION, feature_key
+from tapct_core.store import FeatureStore
 from tapct_core.volume import CTVolume, LabelMap
 
 from ..log import forward_flops

@@ -9,7 +9,6 @@ from napari_tapct.follow_up.finder import (
     Evidence,
     Step,
     affine_about,
-    comparable,
     heat_map,
     look_for,
     motion_at,
@@ -24,6 +23,7 @@ from tapct_core.errors import UserError
 from tapct_core.io import load_ct
 from tapct_core.lesions import Finding, Lesion, Study, Timepoint
 from tapct_core.matching import match_points
+from tapct_core.provenance import comparable
 
 NAMES = ("before", "after")
 

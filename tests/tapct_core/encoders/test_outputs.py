@@ -23,7 +23,7 @@ from tapct_core.encoders.outputs import LAST, Outputs
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.preprocessing import InputSpec
-from tapct_core.store import feature_key
+from tapct_core.provenance import feature_key
 from tapct_core.vit import ViTConfig
 from tapct_core.volume import CTVolume
 
