@@ -29,9 +29,8 @@ def export_all(
     ``volumes`` by time point are those that are open. SEG and SR refer to DICOM slices and are written for DICOM
     series alone. Each file is whole or not there.
     """
-    from tapct_core.export.report import write_report
-
     from tapct_core.export import write_csv
+    from tapct_core.export.report import write_report
 
     folder.mkdir(parents=True, exist_ok=True)
     jobs: list[tuple[str, Callable[[], Path]]] = [
