@@ -29,9 +29,9 @@ from tapct_core.embedding_state import Canvas
 from tapct_core.encoders import Encoder, untrained_encoder
 from tapct_core.geometry import Geometry
 from tapct_core.preprocessing import InputSpec
+from tapct_core.sliding_windows import plan_windows, token_weights
 from tapct_core.vit import VisionTransformer3D, ViTConfig
 from tapct_core.volume import CTVolume
-from tapct_core.windows import plan_windows, token_weights
 
 from .common import markdown_table, matmul, ratio, take_turns, write_page
 

@@ -29,10 +29,10 @@ from tapct_core.encoders import Encoder, untrained_encoder
 from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
 from tapct_core.preprocessing import InputSpec
+from tapct_core.sliding_windows import plan_windows
 from tapct_core.store import load_features, save_features
 from tapct_core.vit import ViTConfig
 from tapct_core.volume import CTVolume
-from tapct_core.windows import plan_windows
 
 GRID, WINDOW = (75, 64, 64), (3, 28, 28)
 SHAPE = (300, 512, 512)

@@ -10,7 +10,7 @@ from napari.layers import Layer
 from qtpy.QtCore import QCoreApplication, QEventLoop
 
 from tapct_core.errors import UserError
-from tapct_core.pictures import LUNG
+from tapct_core.hu_windows import LUNG
 from tapct_core.samples import load_sample, load_sample_points
 
 from .jobs import Job

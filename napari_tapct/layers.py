@@ -18,7 +18,7 @@ import numpy as np
 
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry, Orientation, Shape
-from tapct_core.pictures import SOFT_TISSUE
+from tapct_core.hu_windows import SOFT_TISSUE
 from tapct_core.volume import CTVolume, LabelMap, Source
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
+from tapct_core.hu_windows import SOFT_TISSUE
 from tapct_core.io import SeriesInfo
-from tapct_core.pictures import SOFT_TISSUE
 
 log = logging.getLogger(__name__)
 

@@ -8,19 +8,11 @@ from typing import Any
 
 from qtpy.QtWidgets import QGridLayout, QGroupBox, QLabel, QPushButton
 
-from tapct_core.pictures import LUNG, SOFT_TISSUE
+from tapct_core.hu_windows import PRESETS
 
 from .living import bind_key, living
 from .session import Session
 
-PRESETS = (
-    ("Soft tissue", *SOFT_TISSUE, "S"),
-    ("Lung", *LUNG, "G"),
-    ("Liver", 150.0, 90.0, "H"),
-    ("Bone", 2500.0, 480.0, "B"),
-    ("Brain", 80.0, 40.0, "N"),
-)
-"""Name, width and level in HU (the defaults of OHIF's viewer), letter to press with Shift."""
 DRAG_KEY = "W"
 HU_PER_PIXEL = 2.0
 NARROWEST = 1.0

@@ -14,11 +14,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .embedding import Cancel, EmbeddingCancelled, Progress, effective_spec, embed
+from .embedding import effective_spec, embed
 from .encoders import Encoder
 from .errors import UserError
 from .io import load_ct
 from .preprocessing import InputSpec
+from .progress import Cancel, EmbeddingCancelled, Progress
 from .provenance import feature_key
 from .store import SUFFIX, DiskFullError, load_features, save_features
 from .volume import CTVolume

@@ -15,6 +15,7 @@ from .embedding import embed_cached
 from .features import FeatureMap
 from .matching import Match, match_points, similarity_map
 from .pictures import MatchPicture, save_match_page
+from .progress import Progress
 from .samples import load_sample, load_sample_points
 from .store import FeatureStore
 from .volume import CTVolume
@@ -33,7 +34,7 @@ class DemoResult:
     files: tuple[Path, ...]
 
 
-def run_demo(encoder, out: Path, progress: Callable[[str], Callable[[int, int], None]] | None = None) -> DemoResult:
+def run_demo(encoder, out: Path, progress: Callable[[str], Progress] | None = None) -> DemoResult:
     """Matches the breathing pair's points with ``encoder`` (None: HU alone) and writes everything into ``out``.
 
     ``matches.csv`` (every candidate and its true error), ``summary.json``, and ``matches-N.png``.

@@ -16,7 +16,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +29,11 @@ from .errors import UserError
 from .features import FeatureMap
 from .geometry import Geometry, Shape
 from .preprocessing import InputSpec, plan_geometry, resample_hu
+from .progress import Cancel, EmbeddingCancelled, Progress
 from .provenance import feature_key, provenance
+from .sliding_windows import fitted_window, plan_windows
 from .store import FeatureStore
 from .volume import AIR_HU, CTVolume
-from .windows import fitted_window, plan_windows
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +53,6 @@ TOKENS_PER_BATCH = {"cpu": 2400, "cuda": 40_000}
 
 LARGEST_GRID = 2**32
 """Voxels; a plan that asks for more is a slip of the spacing."""
-
-Progress = Callable[[int, int], None]
-Cancel = Callable[[], bool]
-
-
-class EmbeddingCancelled(Exception):
-    """The cancel callback said so. Nothing is left behind but the checkpoint, if one was asked for."""
 
 
 def embed(

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from .atomic import atomic_path
 from .errors import UserError
 from .geometry import Shape
-from .windows import owned_region, token_weights
+from .sliding_windows import owned_region, token_weights
 
 log = logging.getLogger(__name__)
 

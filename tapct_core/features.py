@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from .geometry import Geometry, Shape
-from .windows import places_in_window
+from .sliding_windows import places_in_window
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,9 @@ import numpy as np
 
 from .atomic import atomic_path
 from .geometry import Geometry
+from .hu_windows import suggested_window
 from .volume import CTVolume
 
-LUNG, SOFT_TISSUE = (1500.0, -600.0), (400.0, 40.0)
-"""(width, level) in HU."""
 BACKGROUND, INK, QUIET = "#101418", "#f2f4f6", "#8b97a3"
 HEAT_COLOUR = "#e35933"
 BASELINE_COLOUR, BEST_COLOUR, OTHER_COLOUR, TRUTH_COLOUR = "#4cc9f0", "#ffd166", "#c9a227", "#7ee787"
@@ -80,15 +79,6 @@ def save_match_page(pictures: Sequence[MatchPicture], path: Path) -> None:
     )
     with atomic_path(path) as part:
         figure.savefig(part, dpi=100, facecolor=BACKGROUND, metadata={"Software": None})
-
-
-def suggested_window(volume: CTVolume, point: np.ndarray) -> tuple[float, float]:
-    """Lung window where the point's 15 mm neighbourhood is mostly aerated, else soft tissue."""
-    index = np.rint(volume.geometry.to_index(point)).astype(int)
-    reach = np.maximum(1, np.rint(15.0 / np.array(volume.geometry.spacing_mm))).astype(int)
-    box = tuple(slice(max(0, i - r), i + r + 1) for i, r in zip(index, reach, strict=True))
-    near = volume.hu[box]
-    return LUNG if near.size and np.median(near) < -300 else SOFT_TISSUE
 
 
 def draw_slice(axis, volume: CTVolume, point: np.ndarray, plane: str, window: tuple[float, float]) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .geometry import Geometry
+from .hu_windows import suggested_window
 from .lesions import Mask
-from .pictures import suggested_window
 from .volume import AIR_HU, CTVolume
 
 SIDE_MM, PIXELS = 60.0, 96

@@ -18,15 +18,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up: a file imports only from files above it, on its own line or earlier.
 ROWS = """
-lazy errors atomic
+lazy errors atomic progress
 geometry
 volume
-body
+body hu_windows
 io
 synthetic_lesions synthetic samples
 preprocessing crops cpu_kernels vit
 encoders
-windows features
+sliding_windows features
 provenance store embedding_state embedding archive
 matching
 probe

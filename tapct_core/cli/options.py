@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import UserError
+from ..progress import Progress
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +124,7 @@ class progress_bar:
     def __init__(self, what: str, unit: str = "window") -> None:
         self.what, self.unit, self.bar = what, unit, None
 
-    def __enter__(self) -> Callable[[int, int], None]:
+    def __enter__(self) -> Progress:
         return self._update
 
     def __exit__(self, *exc: object) -> None:

@@ -7,10 +7,10 @@ from html import escape
 
 import numpy as np
 
+from ..hu_windows import suggested_window
 from ..lesions import Finding, Lesion
 from ..lesions.course import Course, Curve, spread, ticks
 from ..lesions.recist import PARTIAL, PROGRESS, PROGRESS_MM
-from ..pictures import suggested_window
 from ..thumbnails import Thumbnail, mask_lines, png, thumbnail
 from ..volume import CTVolume
 from .report_style import category_class, lesion_class

@@ -14,11 +14,11 @@ import numpy as np
 
 from ..errors import UserError
 from ..features import FeatureMap
+from ..progress import Cancel, Progress, step
 from ..volume import LabelMap
 from .channels import raw_columns
 from .fitting import check_classes, log_frequencies, standard_of
 from .linear import LinearProbe, Pairs
-from .predicting import Cancel, Progress, step
 from .upsample import axis_weights, used_span
 
 STEPS = 400

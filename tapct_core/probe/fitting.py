@@ -8,11 +8,12 @@ import numpy as np
 
 from ..errors import UserError
 from ..features import FeatureMap
+from ..progress import Cancel, Progress, step
 from ..volume import LabelMap
 from .channels import Standard, columns_at, statistics
 from .discriminant import Moments, choose_penalty, discriminant
 from .linear import LinearProbe, Memory, Pairs, Recipe
-from .predicting import Cancel, Progress, require_same_features, step
+from .predicting import require_same_features
 from .sampling import pick_voxels, zero_is_background
 
 CAP_PER_CLASS, CAP_TOTAL = 2_000, 40_000

@@ -10,10 +10,11 @@ import numpy as np
 
 from ..errors import UserError
 from ..features import FeatureMap
+from ..progress import Cancel, Progress
 from ..volume import LabelMap
 from .channels import HU_FEATURES, Standard
 from .discriminant import Moments
-from .predicting import Cancel, Like, Progress, Region
+from .predicting import Like, Region
 from .sampling import BACKGROUND_NAME
 
 HEADS = ("ridge", "logistic", "conv")

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import UserError
 from ..features import FeatureMap
 from ..geometry import Geometry
+from ..progress import Cancel, Progress, step
 from ..provenance import difference
 from ..volume import CTVolume, LabelMap, Source
 from .channels import score_fields, statistics
@@ -22,16 +23,10 @@ if TYPE_CHECKING:
 
 Region = tuple[slice, slice, slice]
 Like = CTVolume | LabelMap | Geometry | None
-Progress = Callable[[int, int], None]
-Cancel = Callable[[], bool]
 
 SLAB, GUIDED_SLAB = 16, 48
 """Slices that are handed over together; more with the guided filter, which also reads what lies round them."""
 FILTER_BYTES = 500_000_000
-
-
-class ProbeCancelled(Exception):
-    """The cancel callback said so. Nothing is left behind."""
 
 
 def predict(
@@ -143,14 +138,6 @@ def require_same_features(provenance: dict[str, str], dim: int, features: Featur
             f"{features.provenance.get('encoder', 'another one')} ({word} differ); "
             "embed the scan with the probe's encoder"
         )
-
-
-def step(progress: Progress | None, cancel: Cancel | None, done: int, total: int) -> None:
-    """Reports, and stops when asked to."""
-    if progress is not None:
-        progress(done, total)
-    if cancel is not None and done < total and cancel():
-        raise ProbeCancelled("the probe was cancelled")
 
 
 def _planes(

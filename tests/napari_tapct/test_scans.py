@@ -12,7 +12,8 @@ from napari_tapct.scans import ASK, ScansWidget
 from napari_tapct.series_picker import SeriesPicker, thumbnail, words
 from napari_tapct.session import session_of
 from napari_tapct.status import describe
-from napari_tapct.window import HU_PER_PIXEL, PRESETS, WindowBox
+from napari_tapct.window import HU_PER_PIXEL, WindowBox
+from tapct_core.hu_windows import PRESETS
 from tapct_core.io import list_series
 
 from .conftest import canvas_of, drag

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tapct_core.archive import embed_many, store_names
-from tapct_core.embedding import EmbeddingCancelled, embed
+from tapct_core.embedding import embed
 from tapct_core.errors import UserError
 from tapct_core.io import load_ct
+from tapct_core.progress import EmbeddingCancelled
 from tapct_core.store import load_features
 
 from .test_embedding import assert_same, small_encoder

@@ -9,16 +9,17 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from tapct_core.embedding import EmbeddingCancelled, embed, embed_cached, patch_means, peak_bytes
+from tapct_core.embedding import embed, embed_cached, patch_means, peak_bytes
 from tapct_core.encoders import Encoder, untrained_encoder
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
 from tapct_core.preprocessing import InputSpec, resample_hu
+from tapct_core.progress import EmbeddingCancelled
+from tapct_core.sliding_windows import token_weights
 from tapct_core.store import FeatureStore
 from tapct_core.vit import Tokens, ViTConfig
 from tapct_core.volume import CTVolume
-from tapct_core.windows import token_weights
 
 PATCH, WINDOW, SPACING = (4, 4, 4), (8, 16, 16), (2.5, 2.0, 2.0)
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from tapct_core import embedding
-from tapct_core.embedding import EmbeddingCancelled, embed
+from tapct_core.embedding import embed
 from tapct_core.errors import UserError
+from tapct_core.progress import EmbeddingCancelled
 from tapct_core.store import load_features, save_features
 
 from .test_embedding import assert_same, noise_scan, small_encoder

@@ -7,7 +7,7 @@ import pytest
 
 from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
-from tapct_core.windows import fitted_window, places_in_window
+from tapct_core.sliding_windows import fitted_window, places_in_window
 
 
 def feature_map(tokens: np.ndarray, valid=None, window=(0, 0, 0), overlap=0.0) -> FeatureMap:

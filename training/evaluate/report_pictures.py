@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tapct_core.pictures import BACKGROUND, INK, QUIET, suggested_window
+from tapct_core.hu_windows import suggested_window
+from tapct_core.pictures import BACKGROUND, INK, QUIET
 from tapct_core.volume import CTVolume, LabelMap
 
 from .tables import Curves

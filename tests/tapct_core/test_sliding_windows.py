@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapct_core.errors import UserError
-from tapct_core.windows import (
+from tapct_core.sliding_windows import (
     axis_owners,
     axis_starts,
     fitted_window,
