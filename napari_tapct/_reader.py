@@ -18,9 +18,10 @@ from napari.utils.notifications import show_info, show_warning
 from tapct_core.errors import UserError
 from tapct_core.io import list_series, load_ct, load_labels
 from tapct_core.io.checks import LooksLikeLabels
+from tapct_core.io.suffixes import stem_of
 from tapct_core.volume import CTVolume
 
-from .layers import SOURCE, ct_image, ct_name, labels_layer, stem
+from .layers import SOURCE, ct_image, ct_name, labels_layer
 
 MOST_SERIES = 8
 """CT series of one folder that are opened together; 8 of 512 x 512 x 600 voxels take 2.5 GB."""
@@ -86,9 +87,9 @@ def _read_folder(folder: Path) -> Iterator[Layer]:
 
 def _read_file(path: Path) -> Layer:
     try:
-        return _ct(load_ct(path), stem(path))
+        return _ct(load_ct(path), stem_of(path))
     except LooksLikeLabels:
-        return Layer.create(*labels_layer(load_labels(path), stem(path)))
+        return Layer.create(*labels_layer(load_labels(path), stem_of(path)))
 
 
 def _ct(volume: CTVolume, name: str) -> Layer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QGridLayout, QGroupBox, QPushButton
 
+from tapct_core.io.suffixes import WRITTEN
 from tapct_core.volume import LabelMap
 
 from .jobs import Job, JobBar
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .segmenting import Segmenting
 
 PROBE_FILES = "Probe (*.safetensors)"
-LABEL_FILES = "NIfTI (*.nii.gz);;NRRD (*.nrrd);;MetaImage (*.mha)"
+LABEL_FILES = ";;".join(f"{name} (*{suffix})" for suffix, name in WRITTEN.items())
 
 
 class KeepBox(QGroupBox):

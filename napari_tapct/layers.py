@@ -11,7 +11,6 @@ What is true in the patient is the Geometry that travels in ``layer.metadata``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,14 +72,6 @@ def ct_name(volume: CTVolume, name: str) -> str:
     dicom = volume.source.dicom
     words = [word for word in (dicom.date, dicom.description) if word] if dicom else []
     return " ".join(words) or name
-
-
-def stem(path: Path) -> str:
-    """A file's name without its suffixes, .nii.gz being two."""
-    name = path.name
-    for suffix in (".gz", path.with_suffix("").suffix if name.lower().endswith(".gz") else path.suffix):
-        name = name[: -len(suffix)] if suffix and name.lower().endswith(suffix.lower()) else name
-    return name
 
 
 def placement_on(scan: Geometry, grid: Geometry) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from qtpy.QtWidgets import QWidget
 from tapct_core.errors import UserError
 from tapct_core.io import SeriesInfo, list_series, load_ct, load_labels
 from tapct_core.io.checks import LooksLikeLabels
+from tapct_core.io.suffixes import stem_of
 from tapct_core.volume import CTVolume, LabelMap
 
 from .inner import main_window
 from .jobs import Job
-from .layers import ct_image, ct_name, labels_layer, stem
+from .layers import ct_image, ct_name, labels_layer
 from .series_picker import SeriesPicker, thumbnail
 
 if TYPE_CHECKING:
@@ -177,11 +178,11 @@ def read_files(job: Job, paths: list[Path], known: set[Path]) -> tuple[list[Read
         try:
             volume = load_ct(path)
         except LooksLikeLabels:
-            read.append((stem(path), load_labels(path), None))
+            read.append((stem_of(path), load_labels(path), None))
         except UserError as error:
             refused.append(error)
         else:
-            read.append(_with_range(volume, stem(path)))
+            read.append(_with_range(volume, stem_of(path)))
             known |= set(volume.source.dicom.files) if volume.source.dicom else set()
     return _unless_all_refused(read, refused)
 

@@ -22,6 +22,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from tapct_core.io.suffixes import BY_FORMAT
+
 from .autosave import autosave_of, read_back, take_up, unfinished
 from .jobs import Job, JobBar, sentence
 from .living import living
@@ -34,7 +36,7 @@ from .window import WindowBox
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-FILES = "CT or labels (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.dcm *.dicom *.ima);;All files (*)"
+FILES = f"CT or labels ({' '.join(f'*{end}' for ends in BY_FORMAT.values() for end in ends)});;All files (*)"
 DATE_FORM = re.compile(r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 ASK = "date?"
 

@@ -18,6 +18,7 @@ from .embedding import effective_spec, embed
 from .encoders import Encoder
 from .errors import UserError
 from .io import load_ct
+from .io.suffixes import stem_of
 from .preprocessing import InputSpec
 from .progress import Cancel, EmbeddingCancelled, Progress
 from .provenance import feature_key
@@ -25,8 +26,6 @@ from .store import SUFFIX, DiskFullError, load_features, save_features
 from .volume import CTVolume
 
 log = logging.getLogger(__name__)
-
-_SCAN_SUFFIXES = (".gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def store_names(paths: Sequence[str | Path]) -> dict[Path, str]:
     list does not matter.
     """
     unique = list(dict.fromkeys(Path(path) for path in paths))
-    stems = {path: _stem(path) for path in unique}
+    stems = {path: stem_of(path) for path in unique}
     shared = Counter(stem.casefold() for stem in stems.values())
     names = {}
     for path, stem in stems.items():
@@ -146,13 +145,6 @@ def store_names(paths: Sequence[str | Path]) -> dict[Path, str]:
             stem = f"{stem}-{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]}"
         names[path] = stem + SUFFIX
     return names
-
-
-def _stem(path: Path) -> str:
-    name = path.name or path.resolve().name or "scan"
-    while any(name.lower().endswith(suffix) and len(name) > len(suffix) for suffix in _SCAN_SUFFIXES):
-        name = name[: name.rindex(".")]
-    return name
 
 
 def _read(path: Path, series: str | None) -> CTVolume:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""Files that are one scan each; any other file may be a DICOM slice, which its content tells."""
+from tapct_core.io.suffixes import suffix_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def find_candidates(folder: Path) -> Iterator[Candidate]:
         others = []
         for name in sorted(names):
             path = Path(where) / name
-            if name.lower().endswith(SUFFIXES):
+            if suffix_of(path):  # any other file may be a DICOM slice, which its content tells
                 yield Candidate(path, (path,))
             elif is_dicom(path):
                 others.append(path)

@@ -27,7 +27,7 @@ from qtpy.QtCore import QCoreApplication, QLockFile, QObject, QTimer, Signal
 
 from tapct_core.atomic import atomic_path
 from tapct_core.errors import UserError
-from tapct_core.geometry import RAS_FROM_LPS
+from tapct_core.io.nifti import write_scan
 from tapct_core.lesions import Study
 from tapct_core.lesions.study_file import load_study, save_study
 
@@ -283,21 +283,6 @@ def bring_scans(study: Study, volumes: dict[str, CTVolume], target: Path, report
             raise UserError(f"the scan {timepoint.name!r} is in no file and not open; remove it from the study")
         paths[timepoint.name] = path
     return paths
-
-
-def write_scan(volume: CTVolume, path: Path) -> Path:
-    """A CT as NIfTI (int16 HU, scanner coordinates), whole or not at all; a file that is there is left alone."""
-    import nibabel
-
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ras = RAS_FROM_LPS @ volume.geometry.affine[:, [2, 1, 0, 3]]  # files count x first
-        image = nibabel.Nifti1Image(volume.hu.T, ras)
-        image.set_sform(image.affine, 1)
-        image.set_qform(image.affine, 1)
-        with atomic_path(path) as part:
-            nibabel.save(image, part)
-    return path
 
 
 def plain(name: str) -> str:

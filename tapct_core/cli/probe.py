@@ -188,21 +188,18 @@ def _segment(path: str, output: Path, truth: str | None, probe, args: argparse.N
 
 def _outputs(scans: list[str], out: Path) -> list[Path]:
     """Where each scan's label map goes: ``out`` itself for one scan, a file in it for several."""
-    is_file = any(out.name.lower().endswith(end) for end in (".nii", ".nii.gz", ".nrrd", ".mha"))
+    from ..io.suffixes import WRITTEN, stem_of, suffix_of
+
+    is_file = suffix_of(out) in WRITTEN
     if is_file and len(scans) == 1:
         return [out]
     if is_file or out.is_file():
         raise UserError(f"{out} is one file and there are {len(scans)} scans; give --out a folder")
-    names = [_stem(Path(scan)) for scan in scans]
+    names = [stem_of(Path(scan)) for scan in scans]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"several scans are called {twice[0]}, and one would overwrite the other; segment them singly")
     return [out / f"{name}_seg.nii.gz" for name in names]
-
-
-def _stem(path: Path) -> str:
-    name = path.name or path.resolve().name
-    return name[:-7] if name.lower().endswith(".nii.gz") else path.stem if path.suffix else name
 
 
 def use_encoder_of(probe, args: argparse.Namespace) -> None:

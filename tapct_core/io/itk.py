@@ -1,4 +1,4 @@
-"""NRRD and MetaImage (.mha, .mhd): read here, written by SimpleITK.
+"""NRRD and MetaImage (.mha, .mhd) read.
 
 ITK's own readers are C code that trusts the header: a damaged one can overrun memory and take the
 process down, and a short compressed stream is filled up with zeros. So itk_headers parses and checks
@@ -17,9 +17,9 @@ from ..errors import UserError
 from ..volume import CTVolume, LabelMap, Source
 from .checks import DEFLATE_RATIO, hounsfield, house_array, place, unpack, whole_labels
 from .itk_headers import Layout, kind_of, metaimage_layout, nrrd_layout, text_header
-from .labels import read_sidecar
+from .sidecar import read_sidecar
 
-__all__ = ["kind_of", "read_ct", "read_labels", "write_itk"]
+__all__ = ["kind_of", "read_ct", "read_labels"]
 
 RATIO = {"raw": 1, "deflate": DEFLATE_RATIO, "bzip2": 50_000}
 """The most bytes that one stored byte can hold; bzip2 packs constant data about 45,000 to 1."""
@@ -43,28 +43,6 @@ def read_labels(path: Path, kind: str) -> LabelMap:
     if not names and not colours:
         names, colours = read_sidecar(path)
     return LabelMap(house_array(whole_labels(raw, path.name), orientation), geometry, source, names, colours)
-
-
-def write_itk(path: Path, stored: np.ndarray, source: Source, labels: LabelMap) -> None:
-    """Write ``stored`` (x, y, z) under the grid of ``source``, compressed; the format follows the name.
-
-    Raises OSError where the file cannot be written.
-    """
-    import SimpleITK as sitk
-
-    affine = source.file_affine
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image = sitk.GetImageFromArray(stored.reshape(stored.shape[:3]).T)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    if path.name.lower().endswith(".nrrd"):
-        for key, value in _as_slicer_segments(labels).items():
-            image.SetMetaData(key, value)
-    try:
-        sitk.WriteImage(image, str(path), useCompression=True)
-    except RuntimeError:
-        raise OSError(None, "the disk is full or refused the file") from None
 
 
 def _read(path: Path, kind: str) -> tuple[np.ndarray, Source, dict[str, str]]:
@@ -125,18 +103,6 @@ def _unpacked(packed: bytes, encoding: str, name: str, needed: int) -> bytes:
     if sum(map(len, parts)) != needed:
         raise UserError(f"{name} does not hold what its header says ({needed:,} bytes); copy or convert it again")
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _as_slicer_segments(labels: LabelMap) -> dict[str, str]:
-    """3D Slicer's keys for a binary labelmap of one layer (its .seg.nrrd format)."""
-    keys: dict[str, str] = {}
-    for number, value in enumerate(sorted({*labels.names, *labels.colours})):
-        segment = f"Segment{number}_"
-        keys |= {f"{segment}ID": f"Segment_{value}", f"{segment}LabelValue": str(value), f"{segment}Layer": "0"}
-        keys[f"{segment}Name"] = labels.names.get(value, f"Segment_{value}")
-        if value in labels.colours:
-            keys[f"{segment}Color"] = " ".join(f"{c / 255:.6f}" for c in labels.colours[value])
-    return keys
 
 
 def _slicer_segments(fields: dict[str, str]) -> tuple[dict[int, str], dict[int, tuple[int, int, int]]]:

@@ -5,6 +5,7 @@ Formats: https://teem.sourceforge.net/nrrd/format.html, https://itk.org/Wiki/ITK
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,8 @@ def text_header(path: Path, kind: str) -> tuple[dict[str, str], int]:
             break
         if kind == "nrrd":
             key, found, value = line.partition(":=") if ":=" in line else line.partition(":")
+            if found == ":=":
+                value = _unescaped(value)
         else:
             key, found, value = line.partition("=")
         if found and not line.startswith("#"):
@@ -82,6 +85,11 @@ def text_header(path: Path, kind: str) -> tuple[dict[str, str], int]:
         if kind == "metaimage" and key.strip() == "ElementDataFile":
             break
     return fields, position
+
+
+def _unescaped(value: str) -> str:
+    """The value of a NRRD key/value pair, whose line breaks and backslashes are written with a backslash."""
+    return re.sub(r"\\([n\\])", lambda found: "\n" if found[1] == "n" else found[1], value)
 
 
 def nrrd_layout(path: Path, fields: dict[str, str]) -> Layout:

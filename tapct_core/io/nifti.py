@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import atomic_path
 from ..errors import UserError
 from ..geometry import RAS_FROM_LPS
 from ..volume import CTVolume, LabelMap, Source
 from .checks import DEFLATE_RATIO, hounsfield, house_array, place, unpack, whole_labels
-from .labels import ras_affine, read_sidecar
+from .sidecar import read_sidecar
 
 MAGICS = {348: (344, (b"n+1\0",)), 540: (4, (b"n+2\0",))}
 """Header size -> where its magic stands, and what it is when header and data share one file."""
@@ -85,6 +86,24 @@ def write_nifti(path: Path, stored: np.ndarray, source: Source, labels: LabelMap
     header["magic"] = b"n+1" if header.sizeof_hdr == 348 else header["magic"]
     content = header.binaryblock + bytes(4) + stored.tobytes(order="F")
     path.write_bytes(gzip.compress(content, 6, mtime=0) if path.name.lower().endswith(".gz") else content)
+
+
+def ras_affine(source: Source) -> np.ndarray:
+    """Index in the file's order -> RAS mm, as NIfTI headers keep it."""
+    return RAS_FROM_LPS @ source.file_affine
+
+
+def write_scan(volume: CTVolume, path: Path) -> Path:
+    """A CT as NIfTI (int16 HU, scanner coordinates), whole or not at all; a file that is there is left alone."""
+    import nibabel as nib
+
+    if not path.exists():
+        image = nib.Nifti1Image(volume.hu.T, RAS_FROM_LPS @ volume.geometry.affine[:, [2, 1, 0, 3]])  # x first
+        image.set_sform(image.affine, 1)
+        image.set_qform(image.affine, 1)
+        with atomic_path(path) as part:
+            nib.save(image, part)
+    return path
 
 
 def inflate(path: Path, limit: int) -> tuple[bytes, bool]:

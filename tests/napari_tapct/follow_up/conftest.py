@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_tapct.follow_up.keeping import write_scan
 from tapct_core.geometry import Geometry
+from tapct_core.io.nifti import write_scan
 from tapct_core.samples import load_sample
 from tapct_core.volume import CTVolume
 

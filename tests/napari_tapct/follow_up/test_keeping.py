@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from scipy.spatial.transform import Rotation
 
 from napari_tapct.follow_up.book import StudyBook
 from napari_tapct.follow_up.keeping import (
@@ -20,7 +19,6 @@ from napari_tapct.follow_up.keeping import (
     plain,
     studies_folder,
     unfinished_studies,
-    write_scan,
 )
 from napari_tapct.follow_up.timepoints import snapshot
 from napari_tapct.layers import ct_image
@@ -189,15 +187,6 @@ def test_damaged_entries_are_passed_over(qapp):
     for name, text in (("a", "{"), ("b", "[]"), ("c", '{"opened": "/nowhere.json"}'), ("d", '{"opened": 3}')):
         (studies_folder() / f"{name}.json").write_text(text)
     assert unfinished_studies() == []
-
-
-@pytest.mark.parametrize("angles", [(0, 0, 0), (7, -11, 13)])
-def test_a_scan_that_is_written_reads_back_on_the_same_grid(tmp_path, angles):
-    turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-    made = volume(3, turn)
-    again = load_ct(write_scan(made, tmp_path / "x" / "scan.nii.gz"))
-    np.testing.assert_array_equal(again.hu, made.hu)
-    np.testing.assert_allclose(again.geometry.affine, made.geometry.affine, atol=1e-5)
 
 
 def test_names_of_files_are_plain():

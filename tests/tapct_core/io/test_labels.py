@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import json
 import resource
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -83,25 +81,6 @@ def test_an_unknown_suffix_is_refused(labels, tmp_path):
     assert save_labels(labels, tmp_path / "seg").name == "seg.nii.gz"
 
 
-def test_names_follow_the_image_and_leave_with_it(labels, tmp_path):
-    path = tmp_path / "seg.nii.gz"
-    save_labels(replace(labels, names={1: "liver", 2: "Leber, links"}, colours={2: (1, 2, 3)}), path)
-    again = load_labels(path)
-    assert again.names == {1: "liver", 2: "Leber, links"} and again.colours == {2: (1, 2, 3)}
-    save_labels(labels, path)
-    assert load_labels(path).names == {} and [p.name for p in tmp_path.iterdir()] == ["seg.nii.gz"]
-
-
-@pytest.mark.parametrize(
-    "content", ["", "[]", '{"labels": {"x": {}}}', '{"labels": {"1": {"colour": [1]}}}', "\x00\xff"]
-)
-def test_a_broken_sidecar_costs_only_the_names(labels, tmp_path, content, caplog):
-    path = save_labels(labels, tmp_path / "seg.nii.gz")
-    (tmp_path / "seg.labels.json").write_text(content, encoding="latin-1")
-    assert np.array_equal(load_labels(path).labels, labels.labels)
-    assert "cannot be read" in caplog.text
-
-
 @pytest.fixture
 def full_disk():
     """No file of this process may grow beyond 4 kB: the operating system fails the write itself."""
@@ -138,8 +117,3 @@ def test_a_place_that_is_a_file_is_named(labels, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         save_labels(labels, tmp_path / "file" / "seg.nii.gz")
-
-
-def test_the_sidecar_is_plain_json(labels, tmp_path):
-    save_labels(replace(labels, names={7: "spleen"}), tmp_path / "seg.nii")
-    assert json.loads(Path(tmp_path / "seg.labels.json").read_text()) == {"labels": {"7": {"name": "spleen"}}}

@@ -10,10 +10,12 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from tapct_core.geometry import RAS_FROM_LPS
+from tapct_core.geometry import RAS_FROM_LPS, Geometry
 from tapct_core.io import load_ct, load_labels, save_labels, scan_info
-from tapct_core.volume import AIR_HU, LabelMap
+from tapct_core.io.nifti import write_scan
+from tapct_core.volume import AIR_HU, CTVolume, LabelMap
 
 RAS = np.array([[-2.0, 0.1, 0, 50], [0.1, 2.0, 0, -80], [0, 0, 5.0, 300], [0, 0, 0, 1]])
 ALL_48 = [(axes, signs) for axes in permutations(range(3)) for signs in product((1, -1), repeat=3)]
@@ -315,3 +317,14 @@ def test_free_text_of_a_header_goes_nowhere(tmp_path, small_hu, caplog):
         LabelMap(np.ones(volume.hu.shape, np.uint8), volume.geometry, volume.source), tmp_path / "s.nii"
     )
     assert b"DOE" not in saved.read_bytes() and "DOE" not in caplog.text + str(info)
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (7, -11, 13)])
+def test_a_scan_that_is_written_reads_back_on_the_same_grid(tmp_path, small_hu, angles):
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag([2.5, 0.75, 0.5])[::-1]
+    affine[:3, 3] = (30, -20, 7)
+    made = CTVolume(np.ascontiguousarray(small_hu.T), Geometry(small_hu.T.shape, affine))
+    again = load_ct(write_scan(made, tmp_path / "x" / "scan.nii.gz"))
+    np.testing.assert_array_equal(again.hu, made.hu)
+    np.testing.assert_allclose(again.geometry.affine, made.geometry.affine, atol=1e-5)

@@ -16,6 +16,7 @@ import csv
 from pathlib import Path
 
 from tapct_core.errors import UserError
+from tapct_core.io.suffixes import stem_of
 
 from ..cases import Case, Dataset
 
@@ -87,7 +88,4 @@ def _classes(path: Path) -> dict[int, str]:
 
 def case_name(ct: str) -> str:
     """A scan's file or folder name without its suffixes."""
-    name = Path(ct).name
-    for suffix in (".gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd"):
-        name = name.removesuffix(suffix)
-    return name
+    return stem_of(Path(ct))
