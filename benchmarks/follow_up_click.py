@@ -4,7 +4,7 @@
 
 Two phases of one chest with tokens of the size of TAP-CT-S at its own patch (75 x 64 x 64 of 384), made of smoothed HU
 and noise: their number is what a click's time depends on. The pair is prepared once; then every click goes the widget's
-own way (`napari_tapct.follow_up.finder.look_for`). Drawing on the screen is not in it.
+own way (`napari_tapct.follow_up.proposals.finder.look_for`). Drawing on the screen is not in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from scipy import ndimage
 
 from benchmarks.common import machine_line, markdown_table, write_page
-from napari_tapct.follow_up.finder import Evidence, look_for
+from napari_tapct.follow_up.proposals.finder import Evidence, look_for
 from napari_tapct.layers import ct_image
 from napari_tapct.session import Scan
 from tapct_core.embedding import embed

@@ -103,7 +103,7 @@ def prepare(folder: Path) -> None:
 
 def measured(scan: Path) -> dict[str, list[float]]:
     """One turn in a process of its own, on a virtual display where there is no other."""
-    from napari_tapct.demo import has_display
+    from napari_tapct.demo.__main__ import has_display
 
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.plugin", "--turn", str(scan)]
     if not has_display():

@@ -47,7 +47,7 @@ def read(path: str | list[str]) -> list[Layer] | list[tuple[None]]:
     paths = [Path(one) for one in (path if isinstance(path, list) else [path])]
     viewer = _asking()
     if viewer is not None:
-        from .opening import opener_of
+        from .scans.opening import opener_of
         from .session import session_of
 
         opener_of(session_of(viewer)).open(paths)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tapct_core.features import FeatureMap
 
     from .jobs import Job
-    from .opening import Opener
+    from .scans.opening import Opener
 
 DATE = "tapct_date"
 """Key of ``layer.metadata``: YYYY-MM-DD as a person gave it, where the file has none."""

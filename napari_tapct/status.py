@@ -10,7 +10,7 @@ from napari.layers import Labels, Layer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
-from .living import living
+from .callbacks import living
 from .session import Scan, Session
 
 

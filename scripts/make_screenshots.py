@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from napari_tapct.demo import has_display, write_pictures  # noqa: E402
+from napari_tapct.demo.__main__ import has_display, write_pictures  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 def main(folder: Path) -> list[Path]:
     """Writes the pictures into ``folder``."""
     if has_display():
-        from napari_tapct.pictures import write
+        from napari_tapct.demo.widgets import write
 
         folder.mkdir(parents=True, exist_ok=True)
         return write(folder)

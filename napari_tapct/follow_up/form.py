@@ -23,8 +23,8 @@ from qtpy.QtWidgets import (
 
 from tapct_core.errors import UserError
 
-from ..living import bind_key
-from .candidates import CandidatePanel
+from ..callbacks import bind_key
+from .proposals.candidates import CandidatePanel
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

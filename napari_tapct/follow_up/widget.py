@@ -10,29 +10,29 @@ from qtpy.QtWidgets import QDockWidget, QScrollArea, QStyle, QVBoxLayout, QWidge
 
 from tapct_core.errors import UserError
 
+from ..callbacks import living
 from ..clicks import clicker
 from ..jobs import JobBar
-from ..living import living
 from ..session import session_of
-from . import decisions
-from .book import book_of
-from .candidates import chosen_at_first
-from .finder import Found, to_verify
 from .form import Buttons, DecideBox, FindBox, LesionBox, attempt, titled
-from .hints import Hints
-from .linked import LinkedView
-from .masks import MaskEditor
-from .overview import Overview
-from .points import LesionPoints
-from .search import Search
-from .study_bar import StudyBar
-from .words import explain, title_of
+from .masks.editor import MaskEditor
+from .proposals.candidates import chosen_at_first
+from .proposals.finder import Found, to_verify
+from .proposals.overlay import Hints
+from .proposals.search import Search
+from .proposals.sentences import explain, title_of
+from .response.overview import Overview
+from .study import decisions
+from .study.bar import StudyBar
+from .study.editor import book_of
+from .views.lesion_points import LesionPoints
+from .views.linked import LinkedView
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.viewer import Viewer
 
-    from .sight import Sight
+    from .views.position import Sight
 
 WIDTH, OVERVIEW = 380, 220
 """Pixels: width of the panel, height of the table."""

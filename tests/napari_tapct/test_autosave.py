@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_tapct.autosave import Autosave, autosave_of, unfinished
-from napari_tapct.scans import ScansWidget
+from napari_tapct.scans.widget import ScansWidget
 from napari_tapct.session import session_of
 from tapct_core.samples import load_sample
 from tapct_core.volume import CTVolume

@@ -24,7 +24,7 @@ import numpy as np
 from qtpy import API_NAME
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtTest import QTest
-from napari_tapct.opening import opener_of
+from napari_tapct.scans.opening import opener_of
 from tapct_core.io import load_ct, load_labels
 from tests.napari_tapct.conftest import canvas_of, centre_on, drag, place_on_canvas
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_tapct._samples import make_synthetic
-from napari_tapct.follow_up.story import GONE, GROWN, MARKED, OUTSIDE, STABLE
+from napari_tapct.demo.follow_up import GONE, GROWN, MARKED, OUTSIDE, STABLE
 from napari_tapct.layers import GEOMETRY
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari.components import ViewerModel
 
-from napari_tapct.follow_up.book import StudyBook
+from napari_tapct.follow_up.study.editor import StudyBook
 from napari_tapct.session import Session
 from tapct_core.volume import CTVolume
 from tests.tapct_core.studies import study_and_volumes

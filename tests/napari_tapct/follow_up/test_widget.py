@@ -11,8 +11,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMessageBox
 
-from napari_tapct.follow_up import decisions
-from napari_tapct.follow_up.book import book_of
+from napari_tapct.follow_up.study import decisions
+from napari_tapct.follow_up.study.editor import book_of
 from napari_tapct.layers import ct_image
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry

@@ -8,8 +8,8 @@ from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QApplication, QWidget
 from scipy.spatial.transform import Rotation
 
-from napari_tapct.follow_up.book import book_of
-from napari_tapct.follow_up.linked import LinkedView
+from napari_tapct.follow_up.study.editor import book_of
+from napari_tapct.follow_up.views.linked import LinkedView
 from napari_tapct.layers import ct_image
 from napari_tapct.session import session_of
 from tapct_core.geometry import Geometry

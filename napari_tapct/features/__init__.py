@@ -1,0 +1,1 @@
+"""The Features widget: which encoder, embedding as a job, features as colours and as similarity."""

@@ -1,0 +1,1 @@
+"""Lesion masks: grown, painted, corrected, and their layers."""

@@ -1,0 +1,296 @@
+"""Lesion masks: grown from the lesion's point, corrected or drawn by painting in either view, measured at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QSlider, QWidget
+from superqt.utils import QSignalDebouncer
+
+from tapct_core.errors import UserError
+from tapct_core.lesions import Finding, Mask, Study, new_uid
+
+from ...callbacks import bind_key, living
+from ...jobs import Job, JobBar, sentence
+from ...session import Session
+from ..study.decisions import next_name
+from .layers import MaskLayers
+from .painting import Brushwork, clear, finding_of
+
+if TYPE_CHECKING:
+    from tapct_core.lesions.recist import Measurement
+
+    from ..study.editor import StudyBook
+    from ..views.linked import LinkedView
+
+MEASURE_MS = 60
+BRUSH_MM = (1, 30, 6)
+"""Least, most and first diameter of the brush."""
+
+
+class MaskEditor(QWidget):
+    """Grow, Paint, Erase, Done, Discard and Remove for the selected lesion at the two time points that are shown.
+
+    While somebody paints, nothing goes into the study; *Done* is one step that can be undone. Painting while no
+    lesion is selected makes a new one.
+    """
+
+    def __init__(self, session: Session, book: StudyBook, linked: LinkedView) -> None:
+        super().__init__()
+        self.session, self.book, self.linked = session, book, linked
+        self.layers = MaskLayers(session, book, linked)
+        self.brushwork = Brushwork(self.layers)
+        self._note = ""
+        self._closed = False
+        self.bar = JobBar()
+        self._lay_out()
+        self._debounce = QSignalDebouncer(parent=self)
+        self._debounce.setTimeout(MEASURE_MS)
+        self._debounce.triggered.connect(self.refresh)
+        self.brushwork.stroked.connect(living(self._on_stroke))
+        book.changed.connect(living(self._on_changed))
+        for signal in (book.selection_changed, book.timepoint_changed, session.scans_changed, linked.changed):
+            signal.connect(living(self._on_elsewhere))
+        linked.closed.connect(living(self._on_closed))
+        linked.idle.connect(living(self._on_idle))
+        self._on_changed()
+
+    # The form.
+
+    def _lay_out(self) -> None:
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        hint = "Outlines the lesion round its point, in both scans, where it has no mask yet. Key: ⇧M"
+        self.grow_button = self._button("Grow  ⇧M", hint, self.grow)
+        self.paint_button = self._button(
+            "Paint  ⇧V", "Paint on the lesion in either view; pressed again: done. Key: ⇧V", self._on_paint
+        )
+        self.paint_button.setCheckable(True)
+        self.erase_button = self._button("Erase", "The brush takes away instead", self._set_tool)
+        self.erase_button.setCheckable(True)
+        self.brush = QSlider(Qt.Horizontal)
+        self.brush.setRange(*BRUSH_MM[:2])
+        self.brush.setValue(BRUSH_MM[2])
+        self.brush.setToolTip("Diameter of the brush in mm")
+        self.brush.valueChanged.connect(self._set_tool)
+        self.done_button = self._button("Done", "Keeps what was painted, and measures it", self.done)
+        self.discard_button = self._button("Discard", "Forgets what was painted", self.discard)
+        self.remove_button = self._button("Remove", "Takes the lesion's mask at the compared scan away", self.remove)
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        bind_key(self.session.viewer, "Shift-M", self.grow_button)
+        bind_key(self.session.viewer, "Shift-V", self.paint_button)
+        for place, button in enumerate((self.grow_button, self.paint_button, self.erase_button)):
+            grid.addWidget(button, 0, place)
+        for place, button in enumerate((self.remove_button, self.done_button, self.discard_button)):
+            grid.addWidget(button, 1, place)
+        grid.addWidget(QLabel("Brush"), 2, 0)
+        grid.addWidget(self.brush, 2, 1, 1, 2)
+        grid.addWidget(self.bar, 3, 0, 1, 3)
+        grid.addWidget(self.text, 4, 0, 1, 3)
+
+    def _button(self, text: str, hint: str, slot: Callable) -> QPushButton:
+        button = QPushButton(text)
+        button.setToolTip(hint)
+        button.clicked.connect(lambda _checked: slot())
+        return button
+
+    @property
+    def painting(self) -> bool:
+        """Whether somebody paints."""
+        return self.brushwork.uid is not None
+
+    def refresh(self, *_: object) -> None:
+        """Says what is measured and what can be done."""
+        lesion, painting = self.book.lesion, self.painting
+        findings = {} if lesion is None else lesion.findings
+        shown = [(name, findings[name]) for name in self._timepoints() if name in findings]
+        self.grow_button.setEnabled(not painting and any(finding.present for _, finding in shown))
+        self.paint_button.setEnabled(bool(self._timepoints()))
+        self.paint_button.setChecked(painting)
+        self.erase_button.setEnabled(painting)
+        self.done_button.setEnabled(painting)
+        self.discard_button.setEnabled(painting)
+        compared = findings.get(self.book.timepoint or "")
+        self.remove_button.setEnabled(not painting and compared is not None and compared.mask is not None)
+        lines = self._painted_words() if painting else [_line(name, finding) for name, finding in shown]
+        if not lines and not painting:
+            lines = ["Select a lesion, or paint a new one."]
+        self.text.setText("\n".join([*lines, *([self._note] if self._note else [])]))
+
+    def _timepoints(self) -> list[str]:
+        names = (self.book.timepoint_of(scan) for scan in self.layers.scans)
+        return [name for name in names if name is not None]
+
+    def _painted_words(self) -> list[str]:
+        work = self.brushwork
+        lines = [f"Painting {work.name}, a new lesion" if work.new else f"Painting {work.name}"]
+        for timepoint, scan, mask in work.painted():
+            words = _measured(mask.measure(scan.volume)) if mask is not None else "nothing left"
+            lines.append(f"{timepoint}: {words}")
+        return lines
+
+    # Growing.
+
+    def grow(self) -> Job | None:
+        """Grows the selected lesion's mask where it is placed and has none; None when there is nothing to grow."""
+        from tapct_core.lesions.grow import grow_mask
+
+        lesion = self.book.lesion
+        if lesion is None or self.painting:
+            return None
+        scans = [(self.book.timepoint_of(scan), scan) for scan in self.layers.scans]
+        placed = [(n, s) for n, s in scans if n in lesion.findings and lesion.findings[n].present]
+        work = [(n, s, lesion.findings[n].point_lps_mm) for n, s in placed if lesion.findings[n].mask is None]
+        if not work:
+            self._say("It has its mask in both scans; paint to correct it, or remove it to grow it again.")
+            return None
+
+        def function(job: Job) -> list[tuple[str, tuple, Mask | str]]:
+            found: list[tuple[str, tuple, Mask | str]] = []
+            for i, (name, scan, point) in enumerate(work):
+                if job.cancelled():
+                    break
+                job.report(i, len(work))
+                try:
+                    found.append((name, point, grow_mask(scan.volume, point, scan.features)))
+                except UserError as error:
+                    found.append((name, point, str(error)))
+            return found
+
+        self._note = ""
+        job = Job(
+            f"Growing {lesion.name}",
+            function,
+            owner=self,
+            done=lambda found: self._on_grown(lesion.uid, lesion.name, found),
+            failed=lambda error: self._say(sentence("Growing", error)),
+        )
+        self.bar.watch(job)
+        return job.start()
+
+    def _on_grown(self, uid: str, name: str, found: list[tuple[str, tuple, Mask | str]]) -> None:
+        """Keeps the masks of places that are still the lesion's; what a person has drawn meanwhile stays."""
+
+        def change(study: Study) -> None:
+            for timepoint, point, mask in found:
+                finding = finding_of(study, uid, timepoint)
+                scan = self.book.scan_of(timepoint)
+                if isinstance(mask, Mask) and scan and finding and finding.point_lps_mm == point:
+                    study.set_mask(uid, timepoint, mask, scan.volume)
+
+        self._note = "\n".join(f"{timepoint}: {mask}" for timepoint, _, mask in found if isinstance(mask, str))
+        self.book.do(f"grow {name}", change)
+        self.refresh()
+
+    def remove(self) -> None:
+        """Takes the selected lesion's mask at the compared time point away."""
+        lesion, timepoint = self.book.lesion, self.book.timepoint
+        if lesion is not None and timepoint in lesion.findings:
+            words = f"remove the mask of {lesion.name} at {timepoint}"
+            self.book.do(words, lambda study: clear(study, lesion.uid, timepoint))
+
+    # Painting.
+
+    def _on_paint(self) -> None:
+        (self.done if self.painting else self.paint)()
+
+    def paint(self) -> None:
+        """Makes the masks of both views ready for the brush."""
+        if not self.painting and self.layers.scans:
+            lesion = self.book.lesion
+            self._note = ""
+            self.brushwork.begin(
+                lesion.uid if lesion is not None else new_uid(),
+                lesion.name if lesion is not None else next_name(self.book),
+                new=lesion is None,
+            )
+            self.erase_button.setChecked(False)
+            self._set_tool()
+        self.refresh()
+
+    def done(self) -> None:
+        """Puts what was painted into the study, as one step. What cannot be kept is said, and painting goes on."""
+        if not self.painting:
+            return
+        work, reader = self.brushwork, self.book.reader
+        uid, new, anything = work.uid, work.new, bool(work.painted())
+        try:
+            if anything:
+                self.book.do(f"paint {work.name}", lambda study: work.put_into(study, reader))
+        except UserError as error:
+            self._say(str(error))
+            return
+        self._stop()
+        if anything and new and self.book.selected is None:
+            self.book.select(uid)
+
+    def discard(self) -> None:
+        """Forgets what was painted."""
+        if self.painting:
+            self._stop()
+
+    def undo(self) -> bool:
+        """Takes the last stroke of what is being painted back; False while nobody paints, or nothing is painted."""
+        return self.painting and self.brushwork.undo()
+
+    def _set_tool(self, *_: object) -> None:
+        self.brushwork.set_tool(self.erase_button.isChecked(), self.brush.value())
+
+    def _stop(self) -> None:
+        self.brushwork.end()
+        self.layers.refresh()
+        self.refresh()
+
+    # What happens elsewhere.
+
+    def _on_stroke(self) -> None:
+        self._debounce.throttle()
+
+    def _on_changed(self, *_: object) -> None:
+        if self._closed:
+            return
+        work = self.brushwork
+        if self.painting and not work.new and work.uid not in [lesion.uid for lesion in self.book.study.lesions]:
+            self.discard()  # it was deleted, or its marking undone
+        self.layers.refresh()
+        self.refresh()
+
+    def _on_elsewhere(self, *_: object) -> None:
+        """Another lesion or scan: what was painted is kept."""
+        if self._closed:
+            return
+        another = self.book.selected not in (None, self.brushwork.uid)
+        if self.painting and (another or set(self.layers.scans) != self.layers.held):
+            self.done()
+        self.layers.refresh()
+        self.refresh()
+
+    def _on_idle(self) -> None:
+        if not self._closed and not self.painting:
+            self.layers.get_ready()
+
+    def _on_closed(self) -> None:
+        self.done()
+        self.discard()  # what could not be kept
+        self._closed = True
+        self.layers.remove()
+
+    def _say(self, words: str) -> None:
+        self._note = words
+        self.refresh()
+
+
+def _line(timepoint: str, finding: Finding) -> str:
+    if not finding.present:
+        return f"{timepoint}: {finding.state}"
+    if finding.measurement is None:
+        return f"{timepoint}: not measured"
+    how = "painted" if finding.mask_by == "person" else "grown"
+    return f"{timepoint}: {_measured(finding.measurement)} ({how})"
+
+
+def _measured(found: Measurement) -> str:
+    return f"{found.long_axis_mm:.1f} × {found.short_axis_mm:.1f} mm, {found.volume_ml:.2f} ml, {found.mean_hu:.0f} HU"

@@ -1,0 +1,1 @@
+"""Where a lesion may be in another scan: the search, its candidates, and what is said of them."""

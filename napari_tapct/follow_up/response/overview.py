@@ -1,0 +1,42 @@
+"""The study at a glance, below the views: the table of lesions, beside it the timeline and the response."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QSplitter, QTabWidget, QWidget
+
+from ..table.lesion_table import LesionTable
+from .panel import ResponsePanel
+from .timeline import Timeline
+
+if TYPE_CHECKING:
+    from ..study.editor import StudyBook
+
+
+class Overview(QWidget):
+    """Table on the left; timeline and response as tabs on the right."""
+
+    jump_requested = Signal(str, str)
+    """Tracking UID and time point that a person wants to be shown."""
+
+    def __init__(self, book: StudyBook) -> None:
+        super().__init__()
+        self.table = LesionTable(book)
+        self.timeline = Timeline(book)
+        self.response = ResponsePanel(book)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.timeline, "Timeline")
+        self.tabs.addTab(self.response, "Response (RECIST 1.1)")
+        split = QSplitter(Qt.Horizontal)
+        split.addWidget(self.table)
+        split.addWidget(self.tabs)
+        split.setStretchFactor(0, 3)
+        split.setStretchFactor(1, 2)
+        split.setChildrenCollapsible(False)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(4, 4, 4, 4)
+        row.addWidget(split)
+        self.setMinimumHeight(190)
+        self.table.jump_requested.connect(self.jump_requested)

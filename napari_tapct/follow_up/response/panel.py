@@ -1,0 +1,218 @@
+"""RECIST 1.1 at every follow-up: the sum of targets, its changes, the category and the rule that gave it, in words."""
+
+from __future__ import annotations
+
+from html import escape
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from tapct_core.export.words import local_time, millimetres, percent
+from tapct_core.lesions.assessment import Assessment
+from tapct_core.lesions.course import Course, course_of
+
+from ...callbacks import living
+from ..study.editor import StudyBook
+from ..table.palette import Palette
+
+NO_TARGETS = "No lesion is a target yet. Choose targets in the table, under RECIST."
+NO_FOLLOW_UP = "The response is read at follow-ups: open a second scan."
+
+
+class ResponsePanel(QWidget):
+    """A card a follow-up; a click compares that time point. Below, what a reader says of the non-targets there."""
+
+    def __init__(self, book: StudyBook) -> None:
+        super().__init__()
+        self._book = book
+        self.cards: list[ResponseCard] = []
+        self.objections = QLabel()
+        self.objections.setWordWrap(True)
+        self._list = QVBoxLayout()
+        self._list.setContentsMargins(0, 0, 0, 0)
+        self._list.setSpacing(4)
+        self._list.addStretch(1)
+        inside = QWidget()
+        inside.setLayout(self._list)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        scroll.setWidget(inside)
+        self.progressed = QCheckBox()
+        self.progressed.setToolTip(
+            "RECIST 1.1: an overall level of substantial worsening of the non-targets, beyond a modest growth of one. "
+            "Only a reader can say so."
+        )
+        self.progressed.toggled.connect(self._on_judged)
+        self.note = QLineEdit()
+        self.note.setPlaceholderText("why, in a few words")
+        self.note.editingFinished.connect(self._on_note)
+        row = QHBoxLayout()
+        row.addWidget(self.progressed)
+        row.addWidget(self.note, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(scroll, 1)
+        column.addWidget(self.objections)
+        column.addLayout(row)
+        book.changed.connect(living(self.refresh))
+        book.timepoint_changed.connect(living(self.refresh))
+        book.session.viewer.events.theme.connect(living(self._on_theme))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Reads the study anew."""
+        book = self._book
+        palette = Palette.of(book.session.viewer)
+        course = course_of(book.study, self._slice_mm())
+        for card in self.cards:
+            self._list.removeWidget(card)
+            card.hide()  # it is deleted by the event loop, which may be a while
+            card.deleteLater()
+        self.cards = [ResponseCard(course, one, palette, one.timepoint == book.timepoint) for one in course.responses]
+        for place, card in enumerate(self.cards):
+            card.clicked.connect(book.set_timepoint)
+            self._list.insertWidget(place, card)
+        self._say(course, palette)
+        self._show_judgement()
+
+    def _say(self, course: Course, palette: Palette) -> None:
+        """What the whole rests on, or lacks."""
+        said = list(course.responses[0].objections) if course.responses else []
+        if not course.responses:
+            said = [NO_FOLLOW_UP]
+        elif not any(lesion.role == "target" for lesion in self._book.study.lesions):
+            said = [NO_TARGETS]
+        self.objections.setVisible(bool(said))
+        self.objections.setText("<br>".join(escape(one) for one in said))
+        self.objections.setStyleSheet(f"color: {palette.undecided.name()};")
+
+    def _show_judgement(self) -> None:
+        study, name = self._book.study, self._book.timepoint
+        others = any(lesion.role == "non-target" for lesion in study.lesions)
+        possible = name is not None and study.order(name) > 0 and others
+        said = study.timepoints[study.order(name)].non_target_progress if possible else None
+        self.progressed.setVisible(possible)
+        self.note.setVisible(said is not None)
+        self.progressed.blockSignals(True)
+        self.progressed.setChecked(said is not None)
+        self.progressed.blockSignals(False)
+        self.progressed.setText(f"Unequivocal progression of non-targets at {name}" if possible else "")
+        if said is not None:
+            self.note.setText(said.note)
+            self.note.setToolTip(f"said by {said.by}, {local_time(said.at)}")
+
+    def _on_judged(self, on: bool) -> None:
+        judge_non_targets(self._book, self._book.timepoint, on)
+
+    def _on_note(self) -> None:
+        if not self.progressed.isChecked():  # it loses the keyboard when it is hidden, too
+            return
+        timepoint = self._book.study.timepoints[self._book.study.order(self._book.timepoint)]
+        said = timepoint.non_target_progress
+        if said is not None and self.note.text().strip() != said.note:
+            judge_non_targets(self._book, timepoint.name, True, self.note.text())
+
+    def _slice_mm(self) -> float:
+        """The baseline's slice spacing, which decides what may be a target; 0 while its scan is not open."""
+        study = self._book.study
+        scan = self._book.scan_of(study.timepoints[0].name) if study.timepoints else None
+        return 0.0 if scan is None else scan.volume.geometry.spacing_mm[0]
+
+    def _on_theme(self, _event: object = None) -> None:
+        self.refresh()
+
+
+class ResponseCard(QFrame):
+    """One follow-up: its name and date, the sum with its changes, the category, and below it the rule."""
+
+    clicked = Signal(str)
+    """The time point's name."""
+
+    def __init__(self, course: Course, one: Assessment, palette: Palette, compared: bool) -> None:
+        super().__init__()
+        self.timepoint = one.timepoint
+        order = course.names.index(one.timepoint)
+        response = one.response
+        colour = palette.category(response.category).name()
+        edge = colour if compared else "transparent"
+        self.setObjectName("card")
+        self.setStyleSheet(
+            f"#card {{ background: {palette.raised.name()}; border-left: 3px solid {edge}; border-radius: 3px; }}"
+            "#card QLabel { background: transparent; }"
+        )
+        self.setCursor(Qt.PointingHandCursor)
+        self.setToolTip("Click to compare this time point")
+        quiet = palette.quiet.name()
+        name = QLabel(
+            f"<b>{escape(one.timepoint)}</b> <span style='color:{quiet}'>{escape(course.dates[order])}</span>"
+        )
+        self.numbers = QLabel(_numbers(one, palette))
+        self.category = QLabel(response.category)
+        fill = "transparent" if one.provisional else colour
+        ink = colour if one.provisional else palette.ground.name()
+        dash = "dashed" if one.provisional else "solid"
+        self.category.setStyleSheet(
+            f"background: {fill}; color: {ink}; border: 1px {dash} {colour}; border-radius: 8px; padding: 1px 8px;"
+            " font-weight: 600;"
+        )
+        self.rule = QLabel(rule_words(one))
+        self.rule.setWordWrap(True)
+        self.rule.setTextFormat(Qt.PlainText)
+        self.rule.setStyleSheet(f"color: {quiet};")
+        grid = QGridLayout(self)
+        grid.setContentsMargins(9, 6, 8, 6)
+        grid.setVerticalSpacing(3)
+        grid.addWidget(name, 0, 0)
+        grid.addWidget(self.numbers, 0, 1, Qt.AlignRight)
+        grid.addWidget(self.category, 0, 2, Qt.AlignRight)
+        grid.addWidget(self.rule, 1, 0, 1, 3)
+        grid.setColumnStretch(0, 1)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.LeftButton:
+            self.clicked.emit(self.timepoint)
+        super().mousePressEvent(event)
+
+
+def judge_non_targets(book: StudyBook, timepoint: str, progressed: bool, note: str = "") -> None:
+    """Whether the non-targets have unequivocally progressed, as the reader says; can be undone."""
+    words = f"{'progress' if progressed else 'no progress'} of non-targets at {timepoint}"
+    book.do(words, lambda study: study.judge_non_targets(timepoint, progressed, book.reader, note))
+
+
+def rule_words(one: Assessment) -> str:
+    """The rule, with who judged, and whether it rests on proposals."""
+    said = [one.response.rule]
+    judged = one.non_target_progress
+    if judged is not None:
+        note = f": {judged.note}" if judged.note else ""
+        said.append(f"non-targets judged by {judged.by}{note}")
+    if one.provisional:
+        said.append("provisional: rests on proposals")
+    return "; ".join(said)
+
+
+def _numbers(one: Assessment, palette: Palette) -> str:
+    response, quiet = one.response, palette.quiet.name()
+    if response.sum_mm is None:
+        return f"<span style='color:{quiet}'>no sum</span>"
+    parts = [f"<b>{millimetres(response.sum_mm)}</b> mm"]
+    for change, of in ((response.change_from_baseline, "first"), (response.change_from_nadir, "nadir")):
+        colour = palette.change(change).name()
+        parts.append(
+            f"<span style='color:{quiet}'>{of}</span> <span style='color:{colour}'>{percent(change, 1)}</span>"
+        )
+    return " &nbsp; ".join(parts)

@@ -1,0 +1,250 @@
+"""Opening, saving, exporting and resuming a study; removing a time point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMenu,
+    QMessageBox,
+    QPushButton,
+    QVBoxLayout,
+)
+
+from tapct_core.errors import UserError
+from tapct_core.lesions.study_file import read_study
+
+from ...callbacks import living
+from ...jobs import Job, JobBar, sentence
+from ...unfinished_box import UnfinishedBox
+from .exporting import export_all
+from .opening import add_scans, closed, read_scans
+from .recovery import bring_scans, keeper_of, set_paths, unfinished_studies
+from .timepoints import remove_timepoint, snapshot
+
+if TYPE_CHECKING:
+    from .editor import StudyBook
+
+FILES = "Study (*.json)"
+
+
+class StudyBar(QGroupBox):
+    """The study's file, who reads it, and what can be done with the whole of it."""
+
+    opened = Signal()
+    """A study was opened and its scans were read."""
+    exported = Signal(list)
+    """Files that were written."""
+
+    def __init__(self, book: StudyBook, bar: JobBar) -> None:
+        super().__init__("Study")
+        self.book, self.bar = book, bar
+        self.keeper = keeper_of(book)
+        self.state = QLabel()
+        self.state.setWordWrap(True)
+        self.reader = QLineEdit(book.reader)
+        self.reader.setToolTip("Initials or a role: each decision is stored with it, and with the time")
+        self.reader.textEdited.connect(self._on_reader)
+        column = QVBoxLayout(self)
+        self.unfinished_box = UnfinishedBox("Unfinished study", unfinished_studies(), self._on_resume)
+        column.addWidget(self.unfinished_box)
+        self.unfinished_box.offer()
+        grid = QGridLayout()
+        for place, (text, hint, slot) in enumerate(
+            (
+                ("Open …", "A study's JSON file; its scans are opened with it", self._on_open),
+                ("Save as …", "One JSON file a patient; from then on every change goes into it", self._on_save_as),
+                ("Export …", "Table, report with pictures, DICOM SEG and SR, into a folder", self._on_export),
+            )
+        ):
+            button = QPushButton(text)
+            button.setToolTip(hint)
+            button.clicked.connect(lambda _checked, slot=slot: slot())
+            grid.addWidget(button, 0, place)
+        self.timepoints_button = QPushButton("Time points ▾")
+        self.timepoints_button.setMenu(QMenu(self))
+        self.timepoints_button.menu().aboutToShow.connect(self._fill_menu)
+        grid.addWidget(self.timepoints_button, 0, 3)
+        column.addLayout(grid)
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Reader"))
+        row.addWidget(self.reader, 1)
+        column.addLayout(row)
+        column.addWidget(self.state)
+        self.keeper.saved.connect(self.refresh)
+        self.keeper.failed.connect(self.state.setText)
+        book.changed.connect(living(self.refresh))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Says what is open and where it is saved."""
+        book, study = self.book, self.book.study
+        name = f"<b>{book.path.name}</b>" if book.path else "New, in no file of yours yet"
+        words = [f"{name}: {count(study.timepoints, 'scan')}, {count(study.lesions, 'lesion')}."]
+        unopened = [t.name for t in study.timepoints if book.scan_of(t.name) is None]
+        if unopened:
+            words.append(f"Not open: {', '.join(unopened)}.")
+        if book.strangers:
+            words.append(f"⚠ {', '.join(book.strangers)}: of another patient. A study holds one patient; remove it.")
+        self.state.setText(" ".join(words))
+        self.state.setToolTip(str(book.path) if book.path else "Kept among the program's own files until you save it")
+        if self.reader.text() != book.reader:
+            self.reader.setText(book.reader)
+
+    def _on_reader(self, text: str) -> None:
+        self.book.reader = text.strip()
+
+    # What was left behind.
+
+    def _on_resume(self) -> None:
+        old = self.unfinished_box.work
+        try:
+            if old.file is not None:
+                self.open_study(old.file)
+            else:
+                study, _ = read_study(old.entry)
+                self.keeper.take(None)
+                self.keeper.leave()
+                self.book.path = None
+                self.book.begin(study)
+                self.open_closed()
+        except UserError as error:
+            show_error(str(error))
+            return
+        self.keeper.replaces(old)
+        self.unfinished_box.hide()
+
+    # Open, save, export.
+
+    def _on_open(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open a study", "", FILES)
+        if path:
+            try:
+                self.open_study(Path(path))
+            except UserError as error:
+                show_error(str(error))
+
+    def open_study(self, path: Path) -> None:
+        """Takes up a study's file and opens its scans. What was worked on before is saved first.
+
+        Raises UserError when it cannot be read or is open in another window.
+        """
+        read_study(path)  # before anything is given up for it
+        self.keeper.take(path)
+        self.keeper.leave()
+        self.book.load(path)
+        self.keeper.save()
+        self.open_closed()
+
+    def open_closed(self) -> Job | None:
+        """Opens the scans of the study that are not open; None when there are none."""
+        timepoints = closed(self.book)
+        if not timepoints:
+            self.opened.emit()
+            return None
+
+        def done(read: tuple) -> None:
+            scans, notes = read
+            add_scans(self.book, scans)
+            for note in notes:
+                show_error(note)
+            self.refresh()
+            self.opened.emit()
+
+        return self._run("Opening scans", lambda job: read_scans(job, timepoints), done)
+
+    def _on_save_as(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save the study as", "study.json", FILES)
+        if path:
+            self.save_as(Path(path))
+
+    def save_as(self, path: Path) -> Job | None:
+        """Saves the study to a file, which is its own from then on; scans that are in no file are written beside it."""
+        path = path if path.suffix else path.with_suffix(".json")
+        study, volumes = snapshot(self.book.study), self._volumes()
+        try:
+            self.keeper.take(path)
+        except UserError as error:
+            show_error(str(error))
+            return None
+
+        def done(paths: dict[str, Path]) -> None:
+            self.book.note(lambda study: set_paths(study, paths))
+            self.book.save(path)
+            self.keeper.save()
+            self.refresh()
+
+        return self._run(f"Saving {path.name}", lambda job: bring_scans(study, volumes, path, job.report), done)
+
+    def _on_export(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Export into a folder")
+        if folder:
+            self.export(Path(folder))
+
+    def export(self, folder: Path) -> Job:
+        """Writes table, report, SEG and SR into a folder."""
+        study, volumes = snapshot(self.book.study), self._volumes()
+
+        def done(result: tuple) -> None:
+            files, notes = result
+            show_info("\n".join([f"{len(files)} files in {folder}: {', '.join(file.name for file in files)}", *notes]))
+            self.exported.emit(files)
+
+        return self._run("Exporting", lambda job: export_all(study, volumes, folder, job.report, job.cancelled), done)
+
+    def _volumes(self) -> dict:
+        scans = {t.name: self.book.scan_of(t.name) for t in self.book.study.timepoints}
+        return {name: scan.volume for name, scan in scans.items() if scan is not None}
+
+    def _run(self, title: str, function: Callable, done: Callable) -> Job:
+        def failed(error: Exception) -> None:
+            show_error(sentence(title, error))
+
+        job = Job(title, function, owner=self, done=done, failed=failed)
+        self.bar.watch(job)
+        return job.start()
+
+    # Time points.
+
+    def _fill_menu(self) -> None:
+        menu = self.timepoints_button.menu()
+        menu.clear()
+        menu.addAction("Open those that are not open", self.open_closed).setEnabled(bool(closed(self.book)))
+        menu.addSeparator()
+        for scan in self.book.left_out:
+            menu.addAction(f"Add {scan.name}", partial(self.book.add, scan))
+        for timepoint in self.book.study.timepoints:
+            menu.addAction(f"Remove {timepoint.name} …", partial(self.remove, timepoint.name))
+
+    def remove(self, name: str) -> bool:
+        """Takes a time point out of the study and closes its scan; asks first where findings would go with it."""
+        book = self.book
+        found = [one.name for one in book.study.lesions if name in one.findings]
+        if found:
+            asked = (
+                f"{name} has findings of {count(found, 'lesion')} ({', '.join(found)}). "
+                "Remove it with them? Undo brings them back."
+            )
+            if QMessageBox.question(self, "Remove a time point with findings?", asked) != QMessageBox.Yes:
+                return False
+        scan = book.scan_of(name)
+        book.do(f"remove {name}", lambda study: remove_timepoint(study, name))
+        if scan is not None:
+            book.session.viewer.layers.remove(scan.layer)
+        return True
+
+
+def count(things: list, what: str) -> str:
+    """ "1 scan", "2 scans"."""
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"

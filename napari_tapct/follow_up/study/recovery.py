@@ -1,0 +1,300 @@
+"""No decision is lost: the study goes to disk within seconds, and comes back after a crash.
+
+A study that has a file is saved into it. One that has none yet is kept among the program's own files, beside a
+pointer to each study that is being worked on:
+
+    studies/
+      3f2a….json        a study without a file of its own, or {"opened": its file}
+      3f2a….lock        held by the process that works on it
+      scans/HASH.nii.gz a scan that came from no file
+
+What a clean end leaves behind is offered again only if it has no file of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from qtpy.QtCore import QCoreApplication, QLockFile, QObject, QTimer, Signal
+
+from tapct_core.atomic import atomic_path
+from tapct_core.errors import UserError
+from tapct_core.io.nifti import write_scan
+from tapct_core.lesions import Study
+from tapct_core.lesions.study_file import load_study, save_study
+
+from ...autosave import state_folder
+from ...jobs import Job
+from ...preferences import preference
+from .timepoints import snapshot
+
+if TYPE_CHECKING:
+    from tapct_core.volume import CTVolume
+
+    from .editor import StudyBook
+
+OPENED = "opened"
+
+
+def studies_folder() -> Path:
+    """Where studies without a file of their own are kept."""
+    return state_folder().parent / "studies"
+
+
+@dataclass(frozen=True)
+class UnfinishedStudy:
+    """A study that a process left behind. ``file`` is its own file, None if it has none."""
+
+    entry: Path
+    saved: float
+    file: Path | None
+    lesions: int
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        when = time.strftime("%d %b %H:%M", time.localtime(self.saved))
+        what = f"The study {self.file.name}" if self.file else "A study that was never saved to a file"
+        return f"{what}, {self.lesions} lesion{'' if self.lesions == 1 else 's'}, of {when} is still here."
+
+    def discard(self) -> None:
+        """Removes what is kept of it; a study's own file stays."""
+        if self.file is None:
+            for timepoint in load_study(self.entry).timepoints:
+                if is_kept(timepoint.path):
+                    Path(timepoint.path).unlink(missing_ok=True)
+        self.entry.unlink(missing_ok=True)
+
+
+def unfinished_studies() -> list[UnfinishedStudy]:
+    """What was left behind by processes that are gone, the newest first. Damaged entries are passed over."""
+    found = []
+    for entry in studies_folder().glob("*.json"):
+        lock = _lock_of(entry)
+        if not lock.tryLock(0):
+            continue  # somebody is at it
+        lock.unlock()
+        try:
+            words = json.loads(entry.read_text(encoding="utf-8"))
+            file = Path(words[OPENED]) if OPENED in words else None
+            lesions = len(load_study(file or entry).lesions)
+            found.append(UnfinishedStudy(entry, entry.stat().st_mtime, file, lesions))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found, key=lambda one: -one.saved)
+
+
+class StudyKeeper(QObject):
+    """Saves one book while there is something new. Get it with :func:`keeper_of`."""
+
+    saved = Signal()
+    failed = Signal(str)
+    """Why the study could not be saved; it is tried again after the next change."""
+
+    def __init__(self, book: StudyBook) -> None:
+        super().__init__(QCoreApplication.instance())
+        self._book: StudyBook | None = book
+        self._dirty = False
+        self._job: Job | None = None
+        self._replaces: list[UnfinishedStudy] = []
+        self._file_lock: QLockFile | None = None
+        self.entry = studies_folder() / f"{uuid.uuid4().hex}.json"
+        self._lock = _lock_of(self.entry)
+        book.changed.connect(self._on_changed)
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._on_tick)
+        self._timer.start(1000 * int(preference("autosave_seconds")))
+        QCoreApplication.instance().aboutToQuit.connect(self.close)
+
+    def take(self, path: Path | None) -> None:
+        """Keeps others away from a study's file (None: from none). Raises UserError where somebody works on it."""
+        if path is not None and self._file_lock is not None and self._file_lock.fileName() == str(_beside(path)):
+            return
+        lock = None
+        if path is not None:
+            lock = QLockFile(str(_beside(path)))
+            lock.setStaleLockTime(0)  # however long it is held: only a process that is gone loses it
+            if not lock.tryLock(0) and lock.error() == QLockFile.LockFailedError:
+                raise UserError(f"{path.name} is being worked on in another window; close it there first")
+        if self._file_lock is not None:
+            self._file_lock.unlock()
+        self._file_lock = lock
+
+    def replaces(self, old: UnfinishedStudy) -> None:
+        """``old`` was taken up: it is removed when this study is on disk."""
+        self._replaces.append(old)
+        self._dirty = True
+
+    def save(self, wait: bool = False) -> None:
+        """Saves now. A study without a file and without lesions is nothing to lose yet.
+
+        Scans that are in no file are written first, beside the interface thread unless ``wait``.
+        """
+        book = self._book
+        self._dirty = False
+        if book is None or not (book.study.lesions or book.path):
+            return
+        try:
+            self.entry.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.tryLock(0)
+            homeless = self._homeless(book)
+            if homeless and not wait:
+                self._bring_scans(book, homeless)
+                return
+            if homeless:
+                paths = self._written(snapshot(book.study), book.path, homeless, lambda *_: None)
+                book.note(lambda study: set_paths(study, paths))
+            if book.path is not None:
+                book.save()
+                self._write_pointer(book.path)
+            else:
+                save_study(snapshot(book.study), self.entry)
+        except (UserError, OSError) as error:
+            self.failed.emit(f"The study could not be saved: {error}")
+            return
+        for old in self._replaces:
+            if old.entry != self.entry:
+                old.entry.unlink(missing_ok=True)
+        self._replaces = []
+        self.saved.emit()
+
+    @staticmethod
+    def _homeless(book: StudyBook) -> dict[str, CTVolume]:
+        """Scans that are in no file, by time point. Raises UserError for one that is nowhere else either."""
+        found = {t.name: book.volume_of(t.name) for t in book.study.timepoints if not t.path}
+        lost = [name for name, volume in found.items() if volume is None]
+        if lost:
+            raise UserError(f"the scan {lost[0]!r} is in no file and not open; open it again, or remove its time point")
+        return found
+
+    def leave(self) -> None:
+        """Another study comes: saves this one, which stays to be offered at the next start if it has no file."""
+        self._end()
+        self.entry = studies_folder() / f"{uuid.uuid4().hex}.json"
+        self._lock = _lock_of(self.entry)
+
+    def close(self) -> None:
+        """The work ends as it should: saves, lets go of the files, and leaves nothing to resume that has a file."""
+        self._timer.stop()
+        if self._book is not None:
+            self._end()
+            self.take(None)
+            _keepers.pop(self._book, None)
+            self._book = None
+
+    def _end(self) -> None:
+        self.save(wait=True)
+        if self._book.path is not None or not self._book.study.lesions:
+            self.entry.unlink(missing_ok=True)
+        self._lock.unlock()
+
+    def _bring_scans(self, book: StudyBook, volumes: dict[str, CTVolume]) -> None:
+        """Gives scans that came from no file one; then the study is saved."""
+        if self._job is not None and self._job.running:
+            self._dirty = True
+            return
+        study, path, entry = snapshot(book.study), book.path, self.entry
+
+        def done(paths: dict[str, Path]) -> None:
+            if self.entry == entry:  # else another study came meanwhile, and this one was saved by that
+                book.note(lambda study: set_paths(study, paths))
+                self.save()
+
+        def failed(error: Exception) -> None:
+            self.failed.emit(f"The study could not be saved: {error}")
+
+        function = lambda job: self._written(study, path, volumes, job.report)  # noqa: E731
+        self._job = Job("Keeping scans", function, owner=self, done=done, failed=failed).start()
+
+    @staticmethod
+    def _written(
+        study: Study, path: Path | None, volumes: dict[str, CTVolume], report: Callable[[int, int], None]
+    ) -> dict[str, Path]:
+        """Files of scans beside the study's own file, or among the program's own -> path by time point."""
+        if path is not None:
+            return bring_scans(study, volumes, path, report)
+        folder = studies_folder() / "scans"
+        return {name: write_scan(v, folder / f"{v.content_hash[:32]}.nii.gz") for name, v in volumes.items()}
+
+    def _write_pointer(self, path: Path) -> None:
+        text = json.dumps({OPENED: str(path.absolute())})
+        if not self.entry.is_file() or self.entry.read_text(encoding="utf-8") != text:
+            with atomic_path(self.entry) as part:
+                part.write_text(text, encoding="utf-8")
+
+    def _on_changed(self) -> None:
+        self._dirty = True
+
+    def _on_tick(self) -> None:
+        if self._book is None or self._book.session.viewer is None:
+            self.close()
+        elif self._dirty:
+            self.save()
+
+
+_keepers: WeakKeyDictionary[StudyBook, StudyKeeper] = WeakKeyDictionary()
+
+
+def keeper_of(book: StudyBook) -> StudyKeeper:
+    """The keeper of a book, started on first use."""
+    if book not in _keepers:
+        _keepers[book] = StudyKeeper(book)
+    return _keepers[book]
+
+
+def is_kept(path: str) -> bool:
+    """Whether a scan's file is one of the program's own."""
+    return bool(path) and Path(path).is_relative_to(studies_folder() / "scans")
+
+
+def set_paths(study: Study, paths: dict[str, Path]) -> None:
+    """Gives time points the files of their scans."""
+    for timepoint in study.timepoints:
+        if timepoint.name in paths:
+            timepoint.path = str(Path(paths[timepoint.name]).absolute())
+
+
+def bring_scans(study: Study, volumes: dict[str, CTVolume], target: Path, report: Callable[[int, int], None]) -> dict:
+    """Writes scans that have no file of a person's beside a study's file ``target`` -> path by time point.
+
+    ``volumes`` are those of the open time points. Raises UserError for a scan that is neither open nor in a file.
+    """
+    folder = target.parent / f"{target.stem}_scans"
+    homeless = [timepoint for timepoint in study.timepoints if not timepoint.path or is_kept(timepoint.path)]
+    paths = {}
+    for number, timepoint in enumerate(homeless):
+        report(number, len(homeless))
+        path = folder / f"{study.order(timepoint.name) + 1:02d}_{plain(timepoint.name)}.nii.gz"
+        if timepoint.path:
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as part:
+                shutil.copy(timepoint.path, part)
+        elif timepoint.name in volumes:
+            write_scan(volumes[timepoint.name], path)
+        else:
+            raise UserError(f"the scan {timepoint.name!r} is in no file and not open; remove it from the study")
+        paths[timepoint.name] = path
+    return paths
+
+
+def plain(name: str) -> str:
+    """A name for files: letters, digits and dashes."""
+    return "".join(c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in name)[:40] or "scan"
+
+
+def _lock_of(entry: Path) -> QLockFile:
+    lock = QLockFile(str(entry.with_suffix(".lock")))
+    lock.setStaleLockTime(0)
+    return lock
+
+
+def _beside(path: Path) -> Path:
+    return path.absolute().with_name(f".{path.name}.lock")

@@ -1,0 +1,1 @@
+"""The lesion table: its model, cells, pictures and colours."""

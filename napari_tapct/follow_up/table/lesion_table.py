@@ -1,0 +1,238 @@
+"""The lesion table: what is known of every lesion at the compared time point, and how it has changed."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QEvent, QItemSelectionModel, QModelIndex, QObject, QPoint, Qt, Signal
+from qtpy.QtGui import QFontMetrics
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QCheckBox,
+    QHBoxLayout,
+    QHeaderView,
+    QInputDialog,
+    QLabel,
+    QMenu,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from tapct_core.lesions import ROLES, Lesion
+
+from ...callbacks import living
+from ..study.editor import StudyBook
+from ..study.lesion_edits import delete, set_node, set_organ, set_role
+from .cells import Cells
+from .model import COLUMNS, KEYS, ROLE_WORDS, UID, LesionModel, LesionProxy, is_open
+from .palette import Palette
+
+
+class LesionTable(QWidget):
+    """A row a lesion; what is selected is selected everywhere. Columns that do not fit are left out.
+
+    Double-click a name to change it, click a role to choose another; the context menu has the rest.
+    """
+
+    jump_requested = Signal(str, str)
+    """Tracking UID and time point of a lesion that a person wants to be shown: Return, or a double-click."""
+
+    def __init__(self, book: StudyBook) -> None:
+        super().__init__()
+        self._book = book
+        self.model = LesionModel(book, Palette.of(book.session.viewer))
+        self.proxy = LesionProxy()
+        self.proxy.setSourceModel(self.model)
+        self.title = QLabel()
+        self.open_only = QCheckBox()
+        self.open_only.setToolTip("Only the lesions that nobody has decided on at this time point")
+        self.open_only.toggled.connect(self._on_filter)
+        self.view = self._make_view()
+        self.view.installEventFilter(self)
+        self.view.viewport().installEventFilter(self)
+        head = QHBoxLayout()
+        head.addWidget(self.title, 1)
+        head.addWidget(self.open_only)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addLayout(head)
+        column.addWidget(self.view, 1)
+        book.changed.connect(living(self.refresh))
+        book.timepoint_changed.connect(living(self.refresh))
+        book.selection_changed.connect(living(self._on_book_selected))
+        book.session.viewer.events.theme.connect(living(self._on_theme))
+        self._on_theme()
+        self.refresh()
+
+    def _make_view(self) -> QTableView:
+        view = QTableView()
+        view.setModel(self.proxy)
+        view.setItemDelegate(Cells(self.model, view))
+        view.setSelectionBehavior(QAbstractItemView.SelectRows)
+        view.setSelectionMode(QAbstractItemView.SingleSelection)
+        view.setEditTriggers(QAbstractItemView.EditKeyPressed)
+        view.setVerticalScrollMode(QAbstractItemView.ScrollPerPixel)
+        view.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        view.setShowGrid(False)
+        view.setWordWrap(False)
+        view.setMinimumHeight(120)
+        view.verticalHeader().hide()
+        header = view.horizontalHeader()
+        header.setHighlightSections(False)
+        header.setSectionResizeMode(QHeaderView.Fixed)
+        header.setSectionResizeMode(KEYS.index("name"), QHeaderView.Stretch)
+        header.setSortIndicatorClearable(True)
+        header.setMinimumSectionSize(24)
+        view.setSortingEnabled(True)
+        header.setSortIndicator(-1, Qt.AscendingOrder)  # the study's own order
+        view.selectionModel().currentRowChanged.connect(self._on_row)
+        view.clicked.connect(self._on_clicked)
+        view.doubleClicked.connect(self._on_double_clicked)
+        view.setContextMenuPolicy(Qt.CustomContextMenu)
+        view.customContextMenuRequested.connect(self._on_menu)
+        return view
+
+    @property
+    def lesion(self) -> Lesion | None:
+        """The lesion of the row that is current."""
+        index = self.view.currentIndex()
+        return self._book.study.lesion(index.data(UID)) if index.isValid() else None
+
+    def refresh(self) -> None:
+        """Shows the study anew; what is selected and where the table is scrolled to stay."""
+        scrolled = self.view.verticalScrollBar().value()
+        quiet = self.view.selectionModel().blockSignals(True)
+        self.model.refresh()
+        self.view.selectionModel().blockSignals(quiet)
+        self._on_book_selected()
+        self.view.verticalScrollBar().setValue(scrolled)
+        study, timepoint = self._book.study, self.model.timepoint
+        count = len(study.lesions)
+        left = sum(is_open(study, lesion, timepoint) for lesion in study.lesions)
+        where = f" at {timepoint}" if timepoint else ""
+        self.title.setText(f"{count} lesion{'' if count == 1 else 's'}{where}" if count else "No lesions yet")
+        self.open_only.setText(f"Still to verify ({left})" if left else "Still to verify")
+
+    def row_of(self, uid: str) -> QModelIndex:
+        """The first cell of a lesion's row; an invalid index where the filter hides it."""
+        for row in range(self.proxy.rowCount()):
+            index = self.proxy.index(row, 0)
+            if index.data(UID) == uid:
+                return index
+        return QModelIndex()
+
+    def shown(self) -> list[str]:
+        """The names of the lesions as they stand in the table."""
+        return [self.proxy.index(row, 0).data() for row in range(self.proxy.rowCount())]
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Resize:
+            self._fit()
+        elif event.type() == QEvent.KeyPress and watched is self.view:
+            act = {Qt.Key_Return: self._jump, Qt.Key_Enter: self._jump, Qt.Key_Delete: self._on_delete}.get(event.key())
+            if act is not None:
+                act()
+                return True
+        return super().eventFilter(watched, event)
+
+    def _fit(self) -> None:
+        """Leaves out columns, the most dispensable first, until the others have their width."""
+        metrics = QFontMetrics(self.view.font())
+        scale = max(1.0, metrics.horizontalAdvance("0123456789") / 62)  # widths are for a 9 point font
+        widths = [round(column.width * scale) for column in COLUMNS]
+        room = self.view.viewport().width()
+        shown = set(range(len(COLUMNS)))
+        for place in sorted(shown, key=lambda i: -COLUMNS[i].spare):
+            if sum(widths[i] for i in shown) <= room or not COLUMNS[place].spare:
+                break
+            shown.discard(place)
+        for place, width in enumerate(widths):
+            self.view.setColumnHidden(place, place not in shown)
+            if KEYS[place] != "name":
+                self.view.setColumnWidth(place, width)
+
+    def _on_book_selected(self) -> None:
+        index = self.row_of(self._book.selected) if self._book.selected is not None else QModelIndex()
+        if index.isValid():
+            flags = QItemSelectionModel.ClearAndSelect | QItemSelectionModel.Rows
+            self.view.selectionModel().setCurrentIndex(index, flags)
+            self.view.scrollTo(index)
+        else:
+            self.view.selectionModel().clear()
+
+    def _on_row(self, index: QModelIndex, _before: QModelIndex) -> None:
+        if index.isValid():
+            self._book.select(index.data(UID))
+
+    def _on_filter(self, on: bool) -> None:
+        self.proxy.only_open = on
+        self.refresh()
+
+    def _on_clicked(self, index: QModelIndex) -> None:
+        if KEYS[index.column()] == "role":
+            self.view.edit(index)
+
+    def _on_double_clicked(self, index: QModelIndex) -> None:
+        key = KEYS[index.column()]
+        if key == "name":
+            self.view.edit(index)
+        elif key != "role":
+            self._jump()
+
+    def _jump(self) -> None:
+        if self.lesion is not None and self.model.timepoint is not None:
+            self.jump_requested.emit(self.lesion.uid, self.model.timepoint)
+
+    def _on_delete(self) -> None:
+        if self.lesion is not None:
+            delete(self._book, self.lesion)
+
+    def _on_menu(self, at: QPoint) -> None:
+        index = self.view.indexAt(at)
+        if index.isValid():
+            self.view.setCurrentIndex(index)
+            self.menu_of(self.lesion).exec(self.view.viewport().mapToGlobal(at))
+
+    def menu_of(self, lesion: Lesion) -> QMenu:
+        """What can be done with a lesion."""
+        menu, book = QMenu(self), self._book
+        menu.setAttribute(Qt.WA_DeleteOnClose)
+        menu.addAction("Go to\tReturn", self._jump)
+        menu.addSeparator()
+        menu.addAction("Rename …\tF2", lambda: self.view.edit(self.row_of(lesion.uid)))
+        roles = menu.addMenu("RECIST role")
+        for role in ROLES:
+            action = roles.addAction(ROLE_WORDS[role] if role else "neither")
+            action.setCheckable(True)
+            action.setChecked(role == lesion.role)
+            action.triggered.connect(lambda _=False, role=role: set_role(book, lesion, role))
+        node = menu.addAction("Lymph node (RECIST reads the short axis)")
+        node.setCheckable(True)
+        node.setChecked(lesion.node)
+        node.triggered.connect(lambda on: set_node(book, lesion, on))
+        menu.addAction("Organ …", lambda: self._ask_organ(lesion))
+        menu.addSeparator()
+        menu.addAction("Delete from all time points\tDel", self._on_delete)
+        return menu
+
+    def _ask_organ(self, lesion: Lesion) -> None:
+        known = sorted({other.organ for other in self._book.study.lesions if other.organ} | {lesion.organ})
+        organ, given = QInputDialog.getItem(
+            self, "Organ", f"Organ of {lesion.name}; RECIST 1.1 allows two targets in each", known,
+            known.index(lesion.organ),
+        )  # fmt: skip
+        if given:
+            set_organ(self._book, lesion, organ)
+
+    def _on_theme(self, _event: object = None) -> None:
+        palette = Palette.of(self._book.session.viewer)
+        self.model.palette = palette
+        self.title.setStyleSheet("font-weight: 600;")
+        self.view.setStyleSheet(
+            f"QTableView {{ background: {palette.ground.name()}; border: none; outline: none; }}"
+            f"QHeaderView {{ background: {palette.ground.name()}; }}"
+            f"QHeaderView::section {{ background: {palette.ground.name()}; color: {palette.quiet.name()};"
+            f" border: none; border-bottom: 1px solid {palette.quiet.name()}; padding: 3px 6px; }}"
+        )
+        self.view.viewport().update()
+        self._fit()

@@ -1,0 +1,1 @@
+"""Two linked views: where each looks, its layers, and the lesions marked on them."""

@@ -1,0 +1,56 @@
+"""The cross that is, in each of two linked views, where the mouse of the other one points."""
+
+from __future__ import annotations
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Points
+
+from .marks import METRE, marks_layer, to_data
+from .position import Sight
+
+SIZE_MM = 14.0
+COLOUR = "#ffe14d"
+FAINT = 0.35
+"""Opacity where the place lies off the slice that is shown: a tilted scan's slices cut the other's."""
+
+
+class Cross:
+    """The cross in one viewer; its layer is made when the mouse first asks for it."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._layer: Points | None = None
+
+    def put(self, sight: Sight, lps_mm: np.ndarray) -> None:
+        """Shows it at an LPS place of a scan in its viewer; hides it outside the scan."""
+        if not sight.geometry.contains(lps_mm):
+            self.hide()
+            return
+        drawn = sight.drawn(lps_mm)
+        layer = self._drawn_layer()
+        layer.data = to_data(drawn[None])
+        layer.opacity = FAINT if sight.off_slice(drawn) else 1.0
+        layer.visible = True
+
+    def hide(self) -> None:
+        """Until it is put somewhere."""
+        if self._layer is not None:
+            self._layer.visible = False
+
+    def remove(self) -> None:
+        """Takes its layer away."""
+        if self._layer is not None and self._layer in self._viewer.layers:
+            self._viewer.layers.remove(self._layer)
+        self._layer = None
+
+    def _drawn_layer(self) -> Points:
+        if self._layer is None or self._layer not in self._viewer.layers:
+            self._layer = marks_layer(
+                "linked cursor", symbol="cross", size=SIZE_MM / METRE, face_color=COLOUR, border_width=0
+            )
+            selected = set(self._viewer.layers.selection)
+            self._viewer.add_layer(self._layer)
+            self._viewer.layers.selection.clear()
+            self._viewer.layers.selection.update(selected)
+        return self._layer

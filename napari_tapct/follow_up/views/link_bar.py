@@ -1,0 +1,133 @@
+"""What stands above and below the second view: its time point, the link, and what lies under the mouse."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QPushButton, QWidget
+
+from ...callbacks import bind_key, living
+from ...status import describe
+
+if TYPE_CHECKING:
+    from .linked import LinkedView
+
+LINK_KEY = "Shift-I"
+
+
+class LinkBar(QWidget):
+    """Time point selector, link, 'Link from here', and how the two scans are linked, in words."""
+
+    def __init__(self, linked: LinkedView) -> None:
+        super().__init__()
+        self._linked = linked
+        self.earlier = self._step("◀", "The time point before", -1)
+        self.later = self._step("▶", "The time point after", 1)
+        self.timepoints = QComboBox()
+        self.timepoints.setToolTip("The follow-up that is compared with the scan on the left")
+        self.timepoints.activated.connect(self._on_chosen)
+        self.link = QPushButton("Link  ⇧I")
+        self.link.setCheckable(True)
+        self.link.setToolTip("Slice, plane, zoom and window of one view follow the other. Key: ⇧I")
+        self.link.clicked.connect(self._on_link)
+        self.here = QPushButton("Link from here")
+        self.here.setToolTip("Takes what both views show now for the same place, and links them by it")
+        self.here.clicked.connect(lambda _checked: linked.link_here())
+        self.reset = QPushButton("As scanned")
+        self.reset.setToolTip("Forgets the offset or the match's motion: the scanner's own coordinates")
+        self.reset.clicked.connect(lambda _checked: linked.set_transform(None))
+        self.words = QLabel()
+        self.words.setWordWrap(True)  # a long name must not widen the view
+        self.words.setTextInteractionFlags(Qt.TextSelectableByMouse)
+        bind_key(linked.session.viewer, LINK_KEY, self.link)
+        grid = QGridLayout(self)
+        grid.setContentsMargins(4, 4, 4, 0)
+        row = QHBoxLayout()
+        for widget, stretch in ((self.earlier, 0), (self.timepoints, 1), (self.later, 0)):
+            row.addWidget(widget, stretch)
+        buttons = QHBoxLayout()
+        for button in (self.link, self.here, self.reset):
+            buttons.addWidget(button)
+        grid.addLayout(row, 0, 0)
+        grid.addLayout(buttons, 1, 0)
+        grid.addWidget(self.words, 2, 0)
+        linked.changed.connect(living(self.refresh))
+        linked.book.changed.connect(living(self.refresh))
+        linked.book.timepoint_changed.connect(living(self.refresh))
+        self.refresh()
+
+    def _step(self, text: str, hint: str, by: int) -> QPushButton:
+        button = QPushButton(text)
+        button.setToolTip(hint)
+        button.setMaximumWidth(32)
+        button.clicked.connect(lambda _checked: self._on_step(by))
+        return button
+
+    def refresh(self, *_: object) -> None:
+        """Says which time points there are, and how the views are linked."""
+        linked, book = self._linked, self._linked.book
+        names = [timepoint.name for timepoint in book.study.timepoints]
+        self.timepoints.clear()
+        for timepoint in book.study.timepoints:
+            is_open = book.scan_of(timepoint.name) is not None
+            words = [timepoint.name, timepoint.date, "" if is_open else "(not open)"]
+            self.timepoints.addItem("  ".join(word for word in words if word), timepoint.name)
+            self.timepoints.model().item(self.timepoints.count() - 1).setEnabled(is_open)
+        self.timepoints.setCurrentIndex(names.index(book.timepoint) if book.timepoint in names else -1)
+        self.earlier.setEnabled(self._next(-1) is not None)
+        self.later.setEnabled(self._next(1) is not None)
+        motion = linked.motion
+        self.link.setChecked(linked.linked)
+        for button in (self.link, self.here):
+            button.setEnabled(motion is not None)
+        self.reset.setEnabled(linked.by_hand)
+        self.words.setText(self._state(names))
+
+    def _state(self, names: list[str]) -> str:
+        linked = self._linked
+        if len(names) < 2:
+            return "Open a second scan to compare."
+        if linked.scan is None:
+            return f"The scan of {linked.book.timepoint} is not open."
+        if linked.session.active is None:
+            return ""
+        left = linked.session.active.name
+        return f"Linked with {left}: {linked.motion.words}" if linked.linked else f"Not linked with {left}"
+
+    def _next(self, by: int) -> str | None:
+        """The nearest open time point before or after the one that is compared."""
+        book = self._linked.book
+        names = [timepoint.name for timepoint in book.study.timepoints]
+        if book.timepoint not in names:
+            return None
+        here = names.index(book.timepoint)
+        rest = names[here + 1 :] if by > 0 else names[:here][::-1]
+        return next((name for name in rest if book.scan_of(name) is not None), None)
+
+    def _on_step(self, by: int) -> None:
+        name = self._next(by)
+        if name is not None:
+            self._linked.book.set_timepoint(name)
+
+    def _on_chosen(self, place: int) -> None:
+        self._linked.book.set_timepoint(self.timepoints.itemData(place))
+
+    def _on_link(self, on: bool) -> None:
+        self._linked.linked = on
+
+
+class PlaceLine(QLabel):
+    """HU | LPS mm | label under the mouse in the second view."""
+
+    def __init__(self, linked: LinkedView) -> None:
+        super().__init__()
+        self._linked = linked
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextSelectableByMouse)
+        linked.viewer_model.cursor.events.position.connect(living(self._on_moved))
+
+    def _on_moved(self, event: Any) -> None:
+        model, scan = self._linked.viewer_model, self._linked.scan
+        if scan is not None and self.isVisible():
+            self.setText(describe(scan, list(model.layers), tuple(model.cursor.position)))

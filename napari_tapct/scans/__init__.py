@@ -1,0 +1,1 @@
+"""The Scans widget: opening CTs, a patient's scans in order of time, window and level."""

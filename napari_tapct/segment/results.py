@@ -1,0 +1,121 @@
+"""The result layers of a session: a segmentation put in part by part, and which of it is older than the strokes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from napari.layers import Labels
+
+if TYPE_CHECKING:
+    from ..session import Scan, Session
+    from .live import Part, Region
+
+FRESH, STALE = 0.6, 0.25
+"""Opacity of the result."""
+VALUES = 256
+
+
+@dataclass
+class _State:
+    """Which slices along z are up to date, and how many voxels of each label there are in those."""
+
+    fresh: np.ndarray
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(VALUES, np.int64))
+
+
+class Results:
+    """Result layers by scan. Whoever paints spoils them all, as one probe learns from every scan."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._states: WeakKeyDictionary[Labels, _State] = WeakKeyDictionary()
+
+    def view(self, scan: Scan) -> Region:
+        """The slice on screen as a region of the scan; in 3D its middle slice."""
+        viewer = self._session.viewer
+        place = np.rint(scan.layer.world_to_data(viewer.dims.point)).astype(int)
+        region = [slice(0, n) for n in scan.volume.hu.shape]
+        for axis in viewer.dims.not_displayed:
+            here = int(np.clip(place[axis], 0, scan.volume.hu.shape[axis] - 1))
+            region[axis] = slice(here, here + 1)
+        if not viewer.dims.not_displayed:
+            middle = scan.volume.hu.shape[0] // 2
+            region[0] = slice(middle, middle + 1)
+        return tuple(region)
+
+    def spoil(self) -> None:
+        """What is drawn is older than the strokes now."""
+        for state in self._states.values():
+            state.fresh[:] = False
+            state.counts[:] = 0
+
+    def put(self, scan: Scan, part: Part) -> None:
+        """Draws a part of a segmentation."""
+        layer = self._layer(scan)
+        state = self._states[layer]
+        layer.data[part.region] = part.labels
+        whole = all(span == slice(0, n) for span, n in zip(part.region[1:], layer.data.shape[1:], strict=True))
+        if part.counts is not None:
+            state.counts += part.counts
+        if whole:
+            state.fresh[part.region[0]] = True
+        seen = self.view(scan)[0]
+        if not whole or (part.region[0].start < seen.stop and seen.start < part.region[0].stop):
+            layer.refresh(extent=False, thumbnail=False)
+
+    def complete(self, scan: Scan) -> None:
+        """All parts of a segmentation are there."""
+        layer = self._layer(scan)
+        self._states[layer].fresh[:] = True
+        layer.refresh()
+
+    def replace(self, scan: Scan, part: Part) -> None:
+        """A whole segmentation at once."""
+        self._states[self._layer(scan)].counts[:] = 0
+        self.put(scan, part)
+        self.complete(scan)
+
+    def fade(self, scan: Scan, just_drawn: bool = False) -> str:
+        """Fades the result where the slice on screen is older than the strokes; says so in words, "" without a result.
+
+        ``just_drawn``: that slice was computed a moment ago, along whatever axis.
+        """
+        layer = scan.parts.get("result")
+        state = self._states.get(layer) if layer is not None else None
+        if state is None:
+            return ""
+        good = just_drawn or bool(state.fresh[self.view(scan)[0]].all())
+        if layer.opacity != (FRESH if good else STALE):
+            if good:
+                layer.refresh(extent=False, thumbnail=False)
+            layer.opacity = FRESH if good else STALE
+        if state.fresh.all():
+            return "Up to date: " + self._shares(scan, state.counts)
+        shown_slice = "this slice is up to date" if good else "this slice is OLDER than your strokes"
+        return f"Following the strokes: {shown_slice}, {state.fresh.mean():.0%} of the scan done."
+
+    def _layer(self, scan: Scan) -> Labels:
+        layer = scan.parts.get("result")
+        if layer is None:
+            layer = self._session.painting.layer(scan, "segmentation", opacity=FRESH)
+            self._session.add_part(scan, "result", layer)
+            self._below_strokes(scan)
+        if layer not in self._states:
+            self._states[layer] = _State(np.zeros(len(layer.data), bool))
+        return layer
+
+    def _below_strokes(self, scan: Scan) -> None:
+        layers = self._session.viewer.layers
+        strokes = scan.parts.get("strokes")
+        if strokes is not None and layers.index(scan.parts["result"]) > layers.index(strokes):
+            layers.move(layers.index(scan.parts["result"]), layers.index(strokes))
+
+    def _shares(self, scan: Scan, counts: np.ndarray) -> str:
+        """How much of each class there is, in ml."""
+        millilitres = float(np.prod(scan.volume.geometry.spacing_mm)) / 1000
+        classes = self._session.painting.classes
+        parts = [f"{one.name} {counts[one.value] * millilitres:.0f} ml" for one in classes if counts[one.value]]
+        return ", ".join(parts) or "no class but background."

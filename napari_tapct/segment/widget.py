@@ -1,0 +1,226 @@
+"""The Segment widget: paint a few strokes, see the segmentation follow, correct, apply to other scans, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.layers import Image
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QGroupBox, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from ..autosave import autosave_of
+from ..callbacks import bind_key, living
+from ..jobs import Job, JobBar
+from ..layers import placement
+from ..session import Scan, run_for, session_of
+from .class_table import ClassTable
+from .keep_box import KeepBox
+from .segmenting import Segmenting
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from tapct_core.probe import LinearProbe
+
+
+class SegmentWidget(QWidget):
+    """Docked widget; paints on and segments the scan that is shown."""
+
+    slice_done = Signal()
+    """The slice on screen follows the last stroke."""
+    whole_done = Signal()
+    mapped = Signal(str)
+    """"probability" or "uncertainty": its layer is there."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self.session = session_of(napari_viewer)
+        self.painting = self.session.painting
+        autosave_of(self.session)
+        self.bar = JobBar()
+        self.segmenting = Segmenting(self.session, self)
+        column = QVBoxLayout(self)
+        column.addWidget(self._class_box())
+        column.addWidget(self._result_box())
+        self.keep = KeepBox(self.segmenting, self.bar)
+        column.addWidget(self.keep)
+        column.addStretch(1)
+        self.segmenting.slice_done.connect(self.slice_done)
+        self.segmenting.whole_done.connect(self.whole_done)
+        self.segmenting.changed.connect(self.refresh)
+        self.segmenting.hinted.connect(self.hint.setText)
+        self.painting.strokes_changed.connect(living(self.refresh))
+        self.painting.classes_changed.connect(living(self.refresh))
+        self.session.scans_changed.connect(living(self.refresh))
+        self.session.features_changed.connect(living(self.refresh))
+        self.session.part_removed.connect(living(self.refresh))
+        self.refresh()
+
+    @property
+    def probe(self) -> LinearProbe | None:
+        """What was learned from the strokes, or loaded."""
+        return self.segmenting.probe
+
+    # The form.
+
+    def _class_box(self) -> QGroupBox:
+        box = QGroupBox("Classes")
+        grid = QGridLayout(box)
+        self.classes = ClassTable(self.painting)
+        self.classes.chosen.connect(self._on_class)
+        self.paint_button = self._button("Paint  ⇧P", "Paint with the class that is selected above", self.paint)
+        hint = "Takes the last stroke back, whatever slice it is on"
+        self.undo_button = self._button("Undo  ⇧Z", hint, self._on_undo)
+        self.redo_button = self._button("Redo  ⇧Y", "Puts it back", self._on_redo)
+        self.hint = _wrapped()
+        grid.addWidget(self.classes, 0, 0, 1, 3)
+        for place, (button, key) in enumerate(
+            ((self.paint_button, "Shift-P"), (self.undo_button, "Shift-Z"), (self.redo_button, "Shift-Y"))
+        ):
+            grid.addWidget(button, 1, place)
+            bind_key(self.session.viewer, key, button)
+        grid.addWidget(self.hint, 2, 0, 1, 3)
+        return box
+
+    def _result_box(self) -> QGroupBox:
+        box = QGroupBox("Result")
+        grid = QGridLayout(box)
+        self.live = QCheckBox("Follow every stroke")
+        self.guided = QCheckBox("Follow edges of the image")
+        self.guided.setToolTip("Features are coarser than voxels; edges of HU pull the borders into place")
+        self.use_hu = QCheckBox("Learn from HU as well")
+        self.use_hu.setToolTip(
+            "Beside the features, HU at and round each voxel are learned from: details smaller than a token can be "
+            "told apart, and computing the whole scan takes longer"
+        )
+        for box_, name in ((self.live, "live"), (self.guided, "guided"), (self.use_hu, "use_hu")):
+            box_.setChecked(getattr(self.segmenting, name))
+            box_.toggled.connect(lambda on, name=name: self._on_option(name, on))
+        self.update_button = self._button("Update  ⇧U", "Segments the scan from the strokes now", self.update_result)
+        bind_key(self.session.viewer, "Shift-U", self.update_button)
+        self.state = _wrapped()
+        self.probability_button = self._button(
+            "Probability", "Of the class that is selected above, as a layer", self.show_probability
+        )
+        self.uncertainty_button = self._button(
+            "Uncertainty", "Bright where the best two classes are nearly as likely", self.show_uncertainty
+        )
+        grid.addWidget(self.live, 0, 0)
+        grid.addWidget(self.guided, 0, 1)
+        grid.addWidget(self.use_hu, 1, 0, 1, 2)
+        grid.addWidget(self.state, 2, 0, 1, 2)
+        grid.addWidget(self.update_button, 3, 0, 1, 2)
+        grid.addWidget(self.probability_button, 4, 0)
+        grid.addWidget(self.uncertainty_button, 4, 1)
+        grid.addWidget(self.bar, 5, 0, 1, 2)
+        return box
+
+    def _button(self, text: str, hint: str, slot: Callable) -> QPushButton:
+        button = QPushButton(text)
+        button.setToolTip(hint)
+        button.clicked.connect(lambda _checked: slot())
+        return button
+
+    def refresh(self, *_: object) -> None:
+        """Says what can be done with the scan that is shown."""
+        scan = self.session.active
+        has = scan is not None and scan.features is not None and scan.features.dim > 0
+        self.paint_button.setEnabled(scan is not None)
+        self.undo_button.setEnabled(self.painting.undo_count > 0)
+        self.redo_button.setEnabled(self.painting.redo_count > 0)
+        self.update_button.setEnabled(has)
+        for button in (self.probability_button, self.uncertainty_button):
+            button.setEnabled(has and self.probe is not None)
+        self.keep.refresh(has)
+        if scan is None:
+            self.state.setText("Open a scan first.")
+        elif not has:
+            self.state.setText("This scan has no features yet: compute them in the Features widget. You can paint now.")
+        elif "result" not in scan.parts:
+            self.state.setText("Paint a stroke of each class; the result follows.")
+        else:
+            self.state.setText(self.segmenting.words)
+
+    # Painting.
+
+    def paint(self) -> None:
+        """Makes the strokes layer active, with its brush on the class that is selected."""
+        scan = self.session.active
+        if scan is None:
+            return
+        layer = self.painting.strokes(scan)
+        layer.selected_label = self.classes.value
+        self.session.viewer.layers.selection.active = layer
+        layer.mode = "paint"
+        layer.brush_size = max(3, round(6 / min(scan.volume.geometry.spacing_mm)))
+
+    def _on_class(self, value: int) -> None:
+        scan = self.session.active
+        if scan is not None and "strokes" in scan.parts:
+            scan.parts["strokes"].selected_label = value
+
+    def _on_undo(self) -> None:
+        self.painting.undo()
+
+    def _on_redo(self) -> None:
+        self.painting.redo()
+
+    # The result.
+
+    def update_result(self) -> None:
+        """Fits the strokes and segments the scan that is shown, its visible slice first. The newest call wins."""
+        self.segmenting.update()
+
+    def _on_option(self, name: str, on: bool) -> None:
+        setattr(self.segmenting, name, on)
+        if name != "live":
+            self.segmenting.ask()
+
+    def show_probability(self) -> None:
+        """How likely the selected class is, everywhere in the scan that is shown."""
+        value, probe, scan = self.classes.value, self.probe, self.session.active
+        name = next((one.name for one in self.painting.classes if one.value == value), str(value))
+        self._show_map(
+            scan,
+            "probability",
+            f"{scan.name}: probability of {name}",
+            "viridis",
+            lambda: probe.probabilities(scan.features, scan.volume, value=value),
+        )
+
+    def show_uncertainty(self) -> None:
+        """Where the probe wavers, everywhere in the scan that is shown."""
+        probe, scan = self.probe, self.session.active
+        self._show_map(
+            scan,
+            "uncertainty",
+            f"{scan.name}: uncertainty",
+            "magma",
+            lambda: probe.uncertainty(scan.features, scan.volume),
+        )
+
+    def _show_map(self, scan: Scan, role: str, name: str, colormap: str, compute: Callable) -> None:
+        def done(values: np.ndarray) -> None:
+            layer = Image(
+                values,
+                name=name,
+                colormap=colormap,
+                contrast_limits=(0, 1),
+                opacity=0.6,
+                blending="translucent_no_depth",
+                **placement(scan.volume.geometry),
+            )
+            self.session.add_part(scan, role, layer)
+            self.mapped.emit(role)
+
+        job = Job(name, lambda job: compute(), owner=self, done=done)
+        self.bar.watch(job)
+        run_for(scan, job)
+
+
+def _wrapped() -> QLabel:
+    label = QLabel()
+    label.setWordWrap(True)
+    return label

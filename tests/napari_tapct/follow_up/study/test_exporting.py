@@ -1,0 +1,64 @@
+"""Everything into one folder: which files, and why some are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.uid import CTImageStorage, generate_uid
+from scipy import ndimage
+
+from napari_tapct.follow_up.study.exporting import export_all
+from tapct_core.io import load_ct
+from tapct_core.lesions import Study, Timepoint
+from tapct_core.lesions.grow import grow_mask
+
+from ..conftest import Pair
+
+
+def test_files_and_what_is_said_of_those_that_are_not(pair: Pair, tmp_path):
+    volume = load_ct(pair.before)
+    study = Study("p07", [Timepoint("first", str(pair.before)), Timepoint("second", str(pair.after))])
+    study.add_lesion("L1", "first", tuple(pair.places[0]), "AB")
+    seen = []
+    files, notes = export_all(study, {"first": volume}, tmp_path / "out", lambda *at: seen.append(at), lambda: False)
+    assert (
+        [path.name for path in files]
+        == ["lesions.csv", "report.html"]
+        == sorted(p.name for p in files[0].parent.iterdir())
+    )
+    assert seen == [(0, 2), (1, 2)]
+    assert any("no SEG and SR for first" in note for note in notes)
+    assert any("second: open the scans" in note for note in notes)
+    assert export_all(study, {}, tmp_path / "none", lambda *_: None, lambda: True)[0] == []
+
+
+def test_dicom_series_get_seg_and_sr(data_dir, tmp_path):
+    volume = load_ct(_with_uids(data_dir / "dicom" / "ts_example_series", tmp_path / "series"))
+    smooth = ndimage.gaussian_filter(volume.hu.astype(np.float32), 2)
+    middle = tuple(slice(n // 4, 3 * n // 4) for n in volume.hu.shape)
+    index = np.array(np.unravel_index(smooth[middle].argmax(), smooth[middle].shape)) + [part.start for part in middle]
+    study = Study("p07", [Timepoint("CT of week 8", "x")])
+    place = tuple(volume.geometry.to_world(index))
+    uid = study.add_lesion("L1", "CT of week 8", place, "AB").uid
+    study.set_mask(uid, "CT of week 8", grow_mask(volume, place), volume)
+    files, notes = export_all(study, {"CT of week 8": volume}, tmp_path / "out", lambda *_: None, lambda: False)
+    assert notes == []
+    assert [path.name for path in files] == [
+        "lesions.csv", "report.html", "01_CT_of_week_8_seg.dcm", "01_CT_of_week_8_sr.dcm",
+    ]  # fmt: skip
+    assert [pydicom.dcmread(path).Modality for path in files[2:]] == ["SEG", "SR"]
+
+
+def _with_uids(source: Path, target: Path) -> Path:
+    """The series with UIDs of its own in place of those that its anonymiser has emptied."""
+    target.mkdir()
+    study, series, frame = (generate_uid() for _ in range(3))
+    for number, path in enumerate(sorted(source.iterdir())):
+        one = pydicom.dcmread(path)
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, series, frame
+        one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        one.save_as(target / f"{number:03d}.dcm")
+    return target

@@ -1,0 +1,250 @@
+"""The lesion table with real mouse and keys: what it says, selection both ways, edits, filter, order, room."""
+
+from __future__ import annotations
+
+import pytest
+from qtpy.compat import isalive
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QComboBox, QLineEdit
+
+from napari_tapct.follow_up.table.lesion_table import LesionTable
+from napari_tapct.follow_up.table.model import COLUMNS, KEYS, UID
+from tapct_core.lesions import Finding
+from tapct_core.lesions.assessment import changes
+
+from ..studies import book_with_study
+
+
+@pytest.fixture
+def table(qtbot):
+    """A wide table at the last time point, its book, and the viewer that is kept alive."""
+    viewer, book, _ = book_with_study()
+    book.set_timepoint("week 24")
+    widget = LesionTable(book)
+    qtbot.addWidget(widget)
+    widget.resize(1400, 300)
+    widget.show()
+    qtbot.waitExposed(widget)
+    widget.kept = viewer
+    return widget
+
+
+def cell(widget, name, key):
+    """The index of a lesion's cell."""
+    row = widget.shown().index(name)
+    return widget.proxy.index(row, KEYS.index(key))
+
+
+def click(widget, index, kind=QTest.mouseClick, button=Qt.LeftButton):
+    kind(widget.view.viewport(), button, Qt.NoModifier, widget.view.visualRect(index).center())
+    QApplication.processEvents()
+
+
+def test_it_says_what_the_study_says(table):
+    book = table._book
+    lesion = book.study.lesions[0]
+    measured = lesion.findings["week 24"].measurement
+    said = {key: cell(table, "lung 1", key).data() for key in KEYS}
+    assert said["axes"] == f"{measured.long_axis_mm:.1f} × {measured.short_axis_mm:.1f}"
+    assert said["baseline"] == f"{lesion.findings['baseline'].measurement.long_axis_mm:.1f}"
+    first, nadir = changes(book.study, lesion, "week 24")
+    assert said["from_baseline"] == f"−{-first:.0f} %" and said["from_nadir"] == f"+{nadir:.0f} %"
+    assert (said["role"], said["state"], said["who"]) == ("target", "proposed", "–")
+    assert cell(table, "node 1", "baseline").data() == (
+        f"{book.study.lesions[2].findings['baseline'].measurement.short_axis_mm:.1f}"
+    )
+    gone = {key: cell(table, "lung 2", key).data() for key in KEYS}
+    assert (gone["axes"], gone["from_baseline"], gone["state"]) == ("–", "−100 %", "not present")
+    assert gone["who"].startswith("AB")
+    assert table.title.text() == "5 lesions at week 24" and table.open_only.text() == "Still to verify (4)"
+    assert "decided by AB" in cell(table, "lung 2", "who").data(Qt.ToolTipRole)
+    assert cell(table, "lung 3", "course").data(Qt.ToolTipRole).startswith("week 16: ")
+
+
+def test_another_time_point_and_every_decision_show_at_once(table):
+    book = table._book
+    book.set_timepoint("week 8")
+    assert table.title.text() == "5 lesions at week 8" and table.open_only.text() == "Still to verify"
+    assert cell(table, "lung 3", "state").data() == "not yet there"
+    book.set_timepoint("week 24")
+    book.do("accept", lambda study: study.accept(study.lesions[0].uid, "week 24", "EF"))
+    assert cell(table, "lung 1", "state").data() == "accepted"
+    assert cell(table, "lung 1", "who").data().startswith("EF")
+    book.undo()
+    assert cell(table, "lung 1", "state").data() == "proposed"
+
+
+@pytest.mark.parametrize(
+    ("finding", "words"),
+    [
+        (None, "not looked for"),
+        (Finding("disappeared"), "not found?"),
+        (Finding("merged", (0.0, 0.0, 0.0)), "merged?"),
+        (Finding("proposed", verdict="out of view"), "out of view"),
+        (Finding("merged", (0.0, 0.0, 0.0), "AB"), "merged"),
+    ],
+)
+def test_states_are_said_plainly(table, finding, words):
+    def put(study):
+        study.lesions[0].findings.pop("week 24")
+        if finding is not None:
+            study.lesions[0].findings["week 24"] = finding
+
+    table._book.do("put", put)
+    assert cell(table, "lung 1", "state").data() == words
+
+
+def test_selection_goes_both_ways(table):
+    book = table._book
+    click(table, cell(table, "node 1", "ml" if "ml" in KEYS else "volume"))
+    assert book.lesion.name == "node 1"
+    book.select(book.study.lesions[3].uid)
+    assert table.view.currentIndex().data(UID) == book.selected
+    QTest.keyClick(table.view, Qt.Key_Up)
+    assert book.lesion.name == "node 1"
+    book.do("rename", lambda study: setattr(study.lesions[0], "name", "other"))
+    assert table.lesion.name == "node 1"  # the table was filled anew
+    book.select(None)
+    assert not table.view.selectionModel().hasSelection()
+
+
+def test_return_and_double_click_ask_to_be_shown(table, qtbot):
+    uid = table._book.study.lesions[1].uid
+    with qtbot.waitSignal(table.jump_requested) as asked:
+        click(table, cell(table, "lung 2", "state"))
+        click(table, cell(table, "lung 2", "state"), QTest.mouseDClick)
+    assert asked.args == [uid, "week 24"]
+    with qtbot.waitSignal(table.jump_requested):
+        QTest.keyClick(table.view, Qt.Key_Return)
+
+
+def test_a_name_is_typed_and_undone(table):
+    click(table, cell(table, "lung 1", "name"))
+    click(table, cell(table, "lung 1", "name"), QTest.mouseDClick)
+    editor = table.view.findChild(QLineEdit)
+    editor.selectAll()
+    QTest.keyClicks(editor, "S6 nodule")
+    QTest.keyClick(editor, Qt.Key_Return)
+    QApplication.processEvents()
+    assert table._book.study.lesions[0].name == "S6 nodule" and "S6 nodule" in table.shown()
+    assert table._book.lesion.name == "S6 nodule"
+    table._book.undo()
+    assert table.shown()[0] == "lung 1"
+
+
+def test_a_role_is_chosen_by_a_click(table):
+    click(table, cell(table, "lung 3", "role"))
+    box = table.view.findChild(QComboBox)
+    assert [box.itemText(i) for i in range(3)] == ["target", "non-target", "–"]
+    list_ = box.view()
+    QTest.mouseClick(list_.viewport(), Qt.LeftButton, pos=list_.visualRect(box.model().index(1, 0)).center())
+    QApplication.processEvents()
+    assert table._book.study.lesions[4].role == "non-target"
+    assert cell(table, "lung 3", "role").data() == "non-target"
+    table._book.undo()
+    assert table._book.study.lesions[4].role == ""
+
+
+def test_the_menu_changes_what_a_lesion_is(table):
+    book = table._book
+
+    def action(words):
+        menu = table.menu_of(book.study.lesions[0])
+        every = [*menu.actions(), *[a for top in menu.actions() if top.menu() for a in top.menu().actions()]]
+        return menu, next(one for one in every if one.text().startswith(words))
+
+    table._book.select(book.study.lesions[0].uid)
+    for words, read, value in (
+        ("non-target", lambda: book.study.lesions[0].role, "non-target"),
+        ("neither", lambda: book.study.lesions[0].role, ""),
+        ("Lymph node", lambda: book.study.lesions[0].node, True),
+    ):
+        menu, one = action(words)
+        one.trigger()
+        assert read() == value
+        book.undo()
+        menu.deleteLater()
+    menu, one = action("target")
+    assert one.isChecked()
+    menu.deleteLater()
+    menu, one = action("Delete")
+    one.trigger()
+    menu.deleteLater()
+    assert "lung 1" not in table.shown() and book.selected is None
+    book.undo()
+    assert table.shown()[0] == "lung 1"
+
+
+def test_delete_key_deletes_what_is_current(table):
+    click(table, cell(table, "pleura", "state"))
+    QTest.keyClick(table.view, Qt.Key_Delete)
+    assert "pleura" not in table.shown()
+    assert table._book.undo_words == "delete pleura"
+
+
+def test_only_what_is_still_to_verify(table):
+    book = table._book
+    QTest.mouseClick(table.open_only, Qt.LeftButton, pos=table.open_only.rect().center() * 0.2)
+    assert table.shown() == ["lung 1", "node 1", "pleura", "lung 3"]
+    book.do("accept", lambda study: study.accept(study.lesions[0].uid, "week 24", "AB"))
+    assert table.shown() == ["node 1", "pleura", "lung 3"]
+    book.set_timepoint("week 16")
+    assert table.shown() == []
+
+
+def test_unknown_comes_last_in_either_order(table):
+    for order in (Qt.AscendingOrder, Qt.DescendingOrder):
+        table.view.sortByColumn(KEYS.index("axes"), order)
+        assert table.shown()[-1] == "lung 2"
+    assert table.shown()[:4] == ["pleura", "lung 1", "lung 3", "node 1"]  # a node's short axis counts
+    table.view.sortByColumn(KEYS.index("role"), Qt.AscendingOrder)
+    assert table.shown()[-2:] == ["pleura", "lung 3"]
+    table.view.sortByColumn(-1, Qt.AscendingOrder)
+    assert table.shown() == ["lung 1", "lung 2", "node 1", "pleura", "lung 3"]
+
+
+def test_columns_give_way_to_the_narrow_and_come_back(table):
+    def shown():
+        return {KEYS[i] for i in range(len(KEYS)) if not table.view.isColumnHidden(i)}
+
+    assert shown() == set(KEYS)
+    for width in (1000, 800, 600, 420):
+        table.resize(width, 300)
+        QApplication.processEvents()
+        kept = [column for column in COLUMNS if column.key in shown()]
+        gone = [column for column in COLUMNS if column.key not in shown()]
+        assert all(a.spare < b.spare for a in kept for b in gone)
+        assert sum(table.view.columnWidth(KEYS.index(column.key)) for column in kept) <= width
+    assert {"name", "axes", "state"} <= shown() != set(KEYS)
+    table.resize(1400, 300)
+    QApplication.processEvents()
+    assert shown() == set(KEYS)
+
+
+def test_it_is_drawn_in_both_themes(table):
+    images = []
+    for theme, dark in (("dark", True), ("light", False)):
+        table.kept.theme = theme
+        QApplication.processEvents()
+        images.append(table.view.grab().toImage())
+        ground = images[-1].pixelColor(images[-1].width() - 40, images[-1].height() - 6)
+        assert (ground.lightness() < 100) == dark
+    assert images[0] != images[1]
+
+
+def test_an_empty_study(table):
+    table._book.do("empty", lambda study: study.lesions.clear())
+    assert table.title.text() == "No lesions yet" and table.shown() == []
+
+
+def test_a_table_that_is_gone_is_not_told(qtbot):
+    viewer, book, _ = book_with_study()
+    widget = LesionTable(book)
+    widget.show()
+    widget.deleteLater()
+    qtbot.wait(50)
+    book.do("rename", lambda study: setattr(study.lesions[0], "name", "other"))
+    book.select(book.study.lesions[0].uid)
+    viewer.theme = "light"
+    assert not isalive(widget)
