@@ -9,6 +9,7 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QScrollArea, QStyle, QVBoxLayout, QWidget
 
 from tapct_core.errors import UserError
+from tapct_core.lesions.propagation import to_verify
 
 from ..callbacks import living
 from ..clicks import clicker
@@ -17,7 +18,7 @@ from ..session import session_of
 from .form import Buttons, DecideBox, FindBox, LesionBox, attempt, titled
 from .masks.editor import MaskEditor
 from .proposals.candidates import chosen_at_first
-from .proposals.finder import Found, to_verify
+from .proposals.finder import Found
 from .proposals.overlay import Hints
 from .proposals.search import Search
 from .proposals.sentences import explain, title_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,18 +39,28 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tracks, then writes and prints what was asked for."""
     from ..lesions.assessment import assess
-    from ..lesions.study_file import read_study, save_study
+    from ..lesions.propagation import run_all
+    from ..lesions.study_file import read_study, save_study, update_study
 
     study, known = read_study(args.study)
     _check(args, study)
     save_study(study, args.study, known)  # the tracking UIDs of lesions that were written by hand
-    scans = _Scans(args)
-    for timepoint in study.timepoints:
-        print(f"tapct track: {timepoint.name}", file=sys.stderr)
-        study = _track_one(args, study, timepoint.name, scans)
+    scans = _Scans(args, study)
+    for step in run_all(study, scans):
+        volume = scans.volume(step.timepoint)
+
+        def put(saved, step=step, volume=volume) -> None:  # a person may have decided meanwhile
+            step.put_into(saved)
+            _fill_in(saved, saved.timepoints[saved.order(step.timepoint)], volume)
+
+        saved = update_study(args.study, put)
+        study.patient_key, study.timepoints, study.lesions = saved.patient_key, saved.timepoints, saved.lesions
+        for note in step.notes:
+            print(f"tapct track: {note}", file=sys.stderr)
+        if step.failures:
+            raise UserError(step.failures[0])
     _export(args, study, scans)
-    thickness = scans.volume(study.timepoints[0]).geometry.spacing_mm[0]
-    responses = assess(study, thickness)
+    responses = assess(study, scans.volume(study.timepoints[0].name).geometry.spacing_mm[0])
     if args.json:
         print(json.dumps(_json(study, responses), allow_nan=False))
     elif not args.out:
@@ -59,58 +68,71 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class _Scans:
-    """Volume and features of time points, the two last used kept in memory; others come back from the cache."""
+class _Scans(Mapping):
+    """A study's scans by time point's name, read when they are asked for, as volumes and with their features.
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.kept = args, {}
+    The two last used are kept in memory; the features of others come back from the cache.
+    """
+
+    def __init__(self, args: argparse.Namespace, study) -> None:
+        self.args, self.study, self.kept = args, study, {}
         encoder_from_args(args)
         self.patients: dict[str, str] = {}
 
-    def get(self, timepoint):
-        if timepoint.name in self.kept:
-            self.kept[timepoint.name] = self.kept.pop(timepoint.name)
-            return self.kept[timepoint.name]
+    def __getitem__(self, name: str):
+        return self._get(name)[0]
+
+    def __contains__(self, name: object) -> bool:
+        return any(timepoint.name == name for timepoint in self.study.timepoints)
+
+    def __iter__(self):
+        return iter([timepoint.name for timepoint in self.study.timepoints])
+
+    def __len__(self) -> int:
+        return len(self.study.timepoints)
+
+    def volume(self, name: str):
+        return self[name]
+
+    def features(self, name: str):
+        return self._get(name)[1]
+
+    def maps(self, before: str, after: str):
+        return self.features(before), self.features(after)
+
+    def _get(self, name: str):
+        if name in self.kept:
+            self.kept[name] = self.kept.pop(name)
+            return self.kept[name]
         from ..lesions.study_file import scan_path
 
+        print(f"tapct track: {name}", file=sys.stderr)
+        timepoint = self.study.timepoints[self.study.order(name)]
         args = argparse.Namespace(**vars(self.args))
         args.series = timepoint.series_uid or None
         found = embed_from_args(scan_path(self.args.study, timepoint), args)
-        self._same_patient(timepoint.name, found[0])
+        self._check(name, found[0])
         while len(self.kept) > 1:
             del self.kept[next(iter(self.kept))]
-        self.kept[timepoint.name] = found
+        self.kept[name] = found
         return found
 
-    def volume(self, timepoint):
-        return self.get(timepoint)[0]
-
-    def features(self, timepoint):
-        return self.get(timepoint)[1]
-
-    def _same_patient(self, name: str, volume) -> None:
+    def _check(self, name: str, volume) -> None:
+        """Raises UserError for a scan that the study's lesions, its other scans or what is asked for do not suit."""
         key = volume.source.dicom.patient_key if volume.source.dicom else ""
         other = next((n for n, known in self.patients.items() if key and known != key), None)
         if other is not None:
             raise UserError(f"{name} and {other} are scans of different patients; a study holds one patient")
         if key:
             self.patients[name] = key
+        for lesion in self.study.lesions:
+            finding = lesion.findings.get(name)
+            if finding is not None and finding.present and not volume.geometry.contains(finding.point_lps_mm):
+                raise UserError(f"{lesion.name} lies outside {name}; points are x y z in LPS mm of that scan")
+        if self.args.sr or self.args.seg:
+            from ..export.dicom_source import source_images
 
-
-class _Volumes(Mapping):
-    """The scans by time point's name, read when they are asked for."""
-
-    def __init__(self, study, scans: _Scans) -> None:
-        self._timepoints, self._scans = {timepoint.name: timepoint for timepoint in study.timepoints}, scans
-
-    def __getitem__(self, name: str):
-        return self._scans.volume(self._timepoints[name])
-
-    def __iter__(self):
-        return iter(self._timepoints)
-
-    def __len__(self) -> int:
-        return len(self._timepoints)
+            source_images(volume, "SEG or SR")
 
 
 def _check(args: argparse.Namespace, study) -> None:
@@ -132,65 +154,6 @@ def _check(args: argparse.Namespace, study) -> None:
         raise UserError(f"{args.study.name} has no lesion with a place to start from; give one a point_lps_mm")
 
 
-def _track_one(args: argparse.Namespace, study, name: str, scans: _Scans):
-    """Proposes and measures at one time point, saves, and returns the study as it is on disk now."""
-    from ..lesions.tracking import detections, link_detections, proposal_key, propose, source_timepoint
-
-    timepoint = study.timepoints[study.order(name)]
-    volume, features = scans.get(timepoint)
-    for lesion in study.lesions:
-        finding = lesion.findings.get(name)
-        if finding is not None and finding.present and not volume.geometry.contains(finding.point_lps_mm):
-            raise UserError(f"{lesion.name} lies outside {name}; points are x y z in LPS mm of that scan")
-    if args.sr or args.seg:
-        from ..export.dicom_source import source_images
-
-        source_images(volume, "SEG or SR")
-    found = {}
-    sources = [source_timepoint(study, lesion, name) for lesion in study.lesions]
-    for source in sorted({s for s in sources if s is not None}, key=study.order, reverse=True):
-        before = scans.features(study.timepoints[study.order(source)])
-        open_ = [
-            lesion.findings.get(name)
-            for lesion, s in zip(study.lesions, sources, strict=True)
-            if s == source and not (name in lesion.findings and lesion.findings[name].decided)
-        ]
-        key = proposal_key(study, name, source, before, features)
-        marks = [lesion.findings[name] for lesion in detections(study, name)]
-        if not all(finding is not None and finding.inputs == key for finding in open_ + marks):
-            try:
-                found |= propose(study, name, source, before, features)
-            except UserError as error:
-                raise UserError(f"from {source} to {name}: {error}") from None
-    absorbed = link_detections(study, name, found)
-    return _saved(args, name, timepoint, volume, features, found, absorbed)
-
-
-def _saved(args: argparse.Namespace, name: str, timepoint, volume, features, found: dict, absorbed: list[str]):
-    """Puts proposals and masks into the study as it is on disk by now (a person may have decided meanwhile)."""
-    from ..lesions.study_file import load_study, update_study
-
-    masks = _masks(load_study(args.study), name, volume, features, found)
-
-    def put(study) -> None:
-        known = {lesion.uid for lesion in study.lesions}
-        for uid, finding in found.items():
-            if uid in known:
-                study.propose(uid, name, finding)
-        for lesion in [one for one in study.lesions if one.uid in absorbed]:
-            if not lesion.findings[name].decided and len(lesion.findings) == 1:
-                study.lesions.remove(lesion)
-        for lesion in study.lesions:
-            finding = lesion.findings.get(name)
-            if finding is None or finding.measurement is not None or finding.mask is not None:
-                continue
-            if lesion.uid in masks and masks[lesion.uid][0] == finding.point_lps_mm:
-                study.set_mask(lesion.uid, name, masks[lesion.uid][1], volume)
-        _fill_in(study, study.timepoints[study.order(name)], volume)
-
-    return update_study(args.study, put)
-
-
 def _fill_in(study, timepoint, volume) -> None:
     """What the DICOM header knows and the study does not say."""
     series = volume.source.dicom
@@ -201,45 +164,16 @@ def _fill_in(study, timepoint, volume) -> None:
         study.patient_key = study.patient_key or series.patient_key
 
 
-def _masks(study, name: str, volume, features, found: dict) -> dict:
-    """Masks for all that has a place here and no mask: uid -> (point, mask). What cannot be grown is said."""
-    from ..lesions.grow import grow_mask
-
-    out = {}
-    for lesion in study.lesions:
-        known = lesion.findings.get(name)
-        finding = known if known is not None and (known.decided or lesion.uid not in found) else found.get(lesion.uid)
-        if finding is None or not finding.present or finding.mask is not None or finding.measurement is not None:
-            continue
-        try:
-            mask = grow_mask(volume, finding.point_lps_mm, features)
-        except UserError as error:
-            print(f"tapct track: {lesion.name} at {name} is not measured: {error}", file=sys.stderr)
-            continue
-        out[lesion.uid] = finding.point_lps_mm, mask
-    return out
-
-
 def _export(args: argparse.Namespace, study, scans: _Scans) -> None:
-    if args.out:
-        from ..export import write_csv
+    from ..export import write_csv, write_report
+    from ..export.folder import dicom_files
 
+    if args.out:
         write_csv(study, args.out)
     if args.report:
-        from ..export import write_report
-
-        write_report(study, _Volumes(study, scans), args.report)
-    if not (args.sr or args.seg):
-        return
-    from ..export import write_seg, write_sr
-
-    for number, timepoint in enumerate(study.timepoints, start=1):
-        here = [lesion.findings[timepoint.name] for lesion in study.lesions if timepoint.name in lesion.findings]
-        stem = f"{number:02d}_{re.sub(r'[^A-Za-z0-9-]+', '_', timepoint.name)[:40]}"
-        if args.seg and any(finding.mask is not None for finding in here):
-            write_seg(study, timepoint.name, scans.volume(timepoint), args.seg / f"{stem}_seg.dcm")
-        if args.sr and any(finding.present or finding.state in ("not present", "disappeared") for finding in here):
-            write_sr(study, timepoint.name, scans.volume(timepoint), args.sr / f"{stem}_sr.dcm")
+        write_report(study, scans, args.report)
+    for _, write in dicom_files(study, scans, args.seg, args.sr):
+        write()
 
 
 def _json(study, responses) -> dict:

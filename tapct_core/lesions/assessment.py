@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import ABSENT, Finding, Judgement, Lesion, Study
 from .recist import Response, Target, check_targets, respond
+from .study import ABSENT, Finding, Judgement, Lesion, Study
 
 
 @dataclass(frozen=True)

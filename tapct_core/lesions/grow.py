@@ -19,7 +19,7 @@ from ..features import FeatureMap
 from ..geometry import Geometry
 from ..matching import similarity_map
 from ..volume import CTVolume
-from . import Mask
+from .study import Mask
 
 REACH_MM = 40.0
 """No voxel further than this from the point is taken."""

@@ -23,8 +23,8 @@ import numpy as np
 
 from ..atomic import atomic_path
 from ..errors import UserError
-from . import ROLES, STATES, Candidate, Finding, Judgement, Lesion, Mask, Study, Timepoint, new_uid
 from .recist import Measurement
+from .study import ROLES, STATES, Candidate, Finding, Judgement, Lesion, Mask, Study, Timepoint, new_uid
 from .study_lock import study_lock
 
 SCHEMA, VERSION = "napari-tapct study", 2

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..features import FeatureMap
-from . import Candidate, Finding, Lesion, Study
 from .assignment import SAME_PLACE_MM, choose_places, link_findings, shared_places
+from .study import Candidate, Finding, Lesion, Study
 
 if TYPE_CHECKING:
     from ..matching import PointMatch

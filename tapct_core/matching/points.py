@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -58,22 +59,25 @@ class PointMatch:
 
 _PREPARED: WeakKeyDictionary[FeatureMap, Prepared] = WeakKeyDictionary()
 _PAIRS: WeakKeyDictionary[FeatureMap, WeakKeyDictionary[FeatureMap, PreparedPair]] = WeakKeyDictionary()
+_PREPARING = threading.Lock()
 
 
 def prepare_pair(features_a: FeatureMap, features_b: FeatureMap, steps: Collection[str] = STEPS) -> PreparedPair:
     """Prepare two scans for matching from a to b; done once and kept as long as both maps live.
 
+    Safe from several threads: who comes second to the same pair waits for the first instead of preparing it again.
     Raises UserError for maps that cannot be compared (another encoder, weights or plan) or are empty.
     """
     require_same_encoder(features_a, features_b)
-    pairs = _PAIRS.setdefault(features_a, WeakKeyDictionary())
-    if features_b not in pairs:
-        if features_a not in _PREPARED:
-            _PREPARED[features_a] = prepare(features_a)
-        a = _PREPARED[features_a]
-        pairs[features_b] = PreparedPair(a, a if features_b is features_a else prepare(features_b, like=a), {})
-    pairs[features_b].prior(steps)
-    return pairs[features_b]
+    with _PREPARING:
+        pairs = _PAIRS.setdefault(features_a, WeakKeyDictionary())
+        if features_b not in pairs:
+            if features_a not in _PREPARED:
+                _PREPARED[features_a] = prepare(features_a)
+            a = _PREPARED[features_a]
+            pairs[features_b] = PreparedPair(a, a if features_b is features_a else prepare(features_b, like=a), {})
+        pairs[features_b].prior(steps)
+        return pairs[features_b]
 
 
 def match_points(

@@ -8,12 +8,13 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from tapct_core.lesions import Study
+from tapct_core.lesions.propagation import Step, nothing_earlier, run_all
+from tapct_core.lesions.timepoints import snapshot
 from tapct_core.lesions.tracking import source_timepoint
 
 from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
-from ..study.timepoints import snapshot
-from .finder import Evidence, Found, Step, look_for, motion_at, nothing_earlier, run_all
+from .finder import Evidence, Found, OpenScans, look_for, motion_at
 
 if TYPE_CHECKING:
     from ...session import Scan, Session
@@ -161,12 +162,12 @@ class Search(QObject):
         notes = [f"{t.name} is not open" for t in study.timepoints if t.name not in scans]
 
         def function(job: Job) -> None:
-            for step in run_all(self.evidence, study, scans, job.report, job.cancelled):
+            for step in run_all(study, OpenScans(self.evidence, scans), job.report, job.cancelled):
                 job.send(step)
 
         def part(step: Step) -> None:
-            notes.extend(step.notes)
-            book.note(lambda study: step.put_into(study, scans[step.timepoint].volume))
+            notes.extend(step.failures + step.notes)
+            book.note(step.put_into)
 
         self._run = Job(
             "Looking for all lesions", function, owner=self, part=part, ended=lambda: self.finished.emit(notes)

@@ -23,15 +23,15 @@ from qtpy.QtWidgets import (
 )
 
 from tapct_core.errors import UserError
+from tapct_core.export.folder import export_all
 from tapct_core.lesions.study_file import read_study
+from tapct_core.lesions.timepoints import remove_timepoint, snapshot
 
 from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
 from ...unfinished_box import UnfinishedBox
-from .exporting import export_all
 from .opening import add_scans, closed, read_scans
 from .recovery import bring_scans, keeper_of, set_paths, unfinished_studies
-from .timepoints import remove_timepoint, snapshot
 
 if TYPE_CHECKING:
     from .editor import StudyBook

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from tapct_core.errors import UserError
 from tapct_core.lesions import Candidate, Lesion
+from tapct_core.lesions.propagation import to_verify
 
-from ..proposals.finder import Point, to_verify
+from ..proposals.finder import Point
 
 if TYPE_CHECKING:
     from .editor import StudyBook

@@ -18,20 +18,17 @@ from psygnal import Signal
 from tapct_core.errors import UserError
 from tapct_core.lesions import Finding, Lesion, Study, Timepoint
 from tapct_core.lesions.study_file import read_study, save_study, scan_path
-
-from ...session import DATE, Scan, Session, session_of
-from .timepoints import (
+from tapct_core.lesions.timepoints import (
     forget_timepoint,
     insert_timepoint,
-    origin,
-    patient_of,
     rename_timepoint,
-    same_path,
     set_date,
     set_series,
-    shortened,
     snapshot,
 )
+
+from ...session import DATE, Scan, Session, session_of
+from .timepoints import origin, patient_of, same_path, shortened
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

@@ -27,14 +27,15 @@ from qtpy.QtCore import QCoreApplication, QLockFile, QObject, QTimer, Signal
 
 from tapct_core.atomic import atomic_path
 from tapct_core.errors import UserError
+from tapct_core.export.folder import file_stem
 from tapct_core.io.nifti import write_scan
 from tapct_core.lesions import Study
 from tapct_core.lesions.study_file import load_study, save_study
+from tapct_core.lesions.timepoints import snapshot
 
 from ...autosave import state_folder
 from ...jobs import Job
 from ...preferences import preference
-from .timepoints import snapshot
 
 if TYPE_CHECKING:
     from tapct_core.volume import CTVolume
@@ -272,7 +273,7 @@ def bring_scans(study: Study, volumes: dict[str, CTVolume], target: Path, report
     paths = {}
     for number, timepoint in enumerate(homeless):
         report(number, len(homeless))
-        path = folder / f"{study.order(timepoint.name) + 1:02d}_{plain(timepoint.name)}.nii.gz"
+        path = folder / f"{file_stem(study, timepoint.name)}.nii.gz"
         if timepoint.path:
             folder.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as part:
@@ -283,11 +284,6 @@ def bring_scans(study: Study, volumes: dict[str, CTVolume], target: Path, report
             raise UserError(f"the scan {timepoint.name!r} is in no file and not open; remove it from the study")
         paths[timepoint.name] = path
     return paths
-
-
-def plain(name: str) -> str:
-    """A name for files: letters, digits and dashes."""
-    return "".join(c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in name)[:40] or "scan"
 
 
 def _lock_of(entry: Path) -> QLockFile:

@@ -1,4 +1,4 @@
-"""Finding on a real pair with known truth: places, what is said, heat map, local motion, the whole-study run."""
+"""Finding on a real pair with known truth: places, what is said, heat map, local motion."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import pytest
 
 from napari_tapct.follow_up.proposals.finder import (
     Evidence,
-    Step,
+    OpenScans,
     affine_about,
     heat_map,
     look_for,
     motion_at,
-    run_all,
-    to_verify,
 )
 from napari_tapct.follow_up.proposals.sentences import explain, title_of
-from napari_tapct.follow_up.study.timepoints import snapshot
 from napari_tapct.layers import ct_image
 from napari_tapct.session import Scan
 from tapct_core.errors import UserError
 from tapct_core.io import load_ct
-from tapct_core.lesions import Finding, Lesion, Study, Timepoint
+from tapct_core.lesions import Finding, Study, Timepoint
+from tapct_core.lesions.propagation import run_all
+from tapct_core.lesions.timepoints import snapshot
 from tapct_core.matching import match_points
 from tapct_core.provenance import comparable
 
@@ -160,42 +159,9 @@ def test_features_are_used_only_when_both_scans_have_the_same_encoders(ready):
     assert evidence.pair(*scans.values())[1] is a  # made once
 
 
-def test_the_whole_study_run_proposes_and_measures_all_and_touches_no_decision(pair, ready, study):
+def test_the_run_through_open_scans_finds_what_looking_for_one_finds(ready, study):
     evidence, scans = ready
-    decided = study.lesions[1].uid
-    study.move(decided, "after", tuple(pair.places[1] + pair.shift_mm + 1), "AB")
-    own, seen = snapshot(study), []
-    steps = list(run_all(evidence, own, scans, lambda done, total: seen.append((done, total)), lambda: False))
-    assert [step.timepoint for step in steps] == list(NAMES) and seen[-1][0] == seen[-1][1]
-    for step in steps:
-        step.put_into(study, scans[step.timepoint].volume)
-    first, second, third = study.lesions
-    for lesion, radius in ((first, 7.0), (second, 6.0), (third, 6.5)):
-        assert lesion.findings["before"].measurement.long_axis_mm == pytest.approx(2 * radius, abs=2.5)
-    assert first.findings["after"].measurement.long_axis_mm == pytest.approx(18, abs=3)
-    assert not first.findings["after"].decided and first.findings["after"].mask_by == "grown"
-    assert second.findings["after"].state == "moved" and second.findings["after"].decided_by == "AB"
-    assert third.findings["after"].state == "disappeared" and third.findings["after"].mask is None
-    assert to_verify(study) == [(first.uid, "after"), (third.uid, "after")]
-
-
-def test_the_run_stops_when_asked_and_says_why_something_is_missing(ready, study):
-    evidence, scans = ready
-    assert list(run_all(evidence, snapshot(study), scans, lambda *_: None, lambda: True)) == []
-    only = {"after": scans["after"]}
-    (step,) = run_all(evidence, snapshot(study), only, lambda *_: None, lambda: False)
-    assert step.findings == {} and "before is not open" in step.notes[0]
-
-
-def test_a_step_that_comes_too_late_changes_nothing_that_is_gone_or_decided(study):
-    uid = study.lesions[0].uid
-    study.accept(study.lesions[1].uid, "before", "AB")
-    step = Step("after", {uid: Finding(point_lps_mm=(1, 1, 1))}, [], {}, [])
-    study.not_present(uid, "after", "AB")
-    step.put_into(study, None)
-    assert study.lesions[0].findings["after"].state == "not present"
-    study.lesions = [Lesion("other")]
-    step.put_into(study, None)
-    assert study.lesions[0].findings == {}
-    study.timepoints.pop()
-    step.put_into(study, None)
+    one = look_for(evidence, study, study.lesions[0].uid, "after", scans.get, False)
+    steps = list(run_all(snapshot(study), OpenScans(evidence, scans)))
+    assert steps[1].findings[study.lesions[0].uid].candidates == one.proposal.candidates
+    assert "elsewhere" not in OpenScans(evidence, scans)

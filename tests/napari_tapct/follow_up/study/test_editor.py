@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 
 from napari_tapct.follow_up.study.editor import STEPS, StudyBook, book_of
-from napari_tapct.follow_up.study.timepoints import remove_timepoint, snapshot
 from napari_tapct.layers import ct_image
 from napari_tapct.session import Session, session_of
 from tapct_core.errors import UserError
@@ -19,6 +18,7 @@ from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
 from tapct_core.lesions import Finding, Mask
 from tapct_core.lesions.study_file import load_study, save_study, study_json
+from tapct_core.lesions.timepoints import remove_timepoint, snapshot
 from tapct_core.volume import CTVolume
 
 POINT = (1.0, 2.0, 3.0)

@@ -16,17 +16,16 @@ from napari_tapct.follow_up.study.recovery import (
     StudyKeeper,
     bring_scans,
     is_kept,
-    plain,
     studies_folder,
     unfinished_studies,
 )
-from napari_tapct.follow_up.study.timepoints import snapshot
 from napari_tapct.layers import ct_image
 from napari_tapct.session import Session
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
 from tapct_core.lesions.study_file import load_study
+from tapct_core.lesions.timepoints import snapshot
 from tapct_core.volume import CTVolume
 
 PLACE = (6.0, 4.0, 3.0)
@@ -187,7 +186,3 @@ def test_damaged_entries_are_passed_over(qapp):
     for name, text in (("a", "{"), ("b", "[]"), ("c", '{"opened": "/nowhere.json"}'), ("d", '{"opened": 3}')):
         (studies_folder() / f"{name}.json").write_text(text)
     assert unfinished_studies() == []
-
-
-def test_names_of_files_are_plain():
-    assert plain("Müller, week 8/2") == "M_ller__week_8_2" and plain("") == "scan" and len(plain("x" * 99)) == 40

@@ -9,18 +9,18 @@ import pydicom
 from pydicom.uid import CTImageStorage, generate_uid
 from scipy import ndimage
 
-from napari_tapct.follow_up.study.exporting import export_all
+from tapct_core.export.folder import export_all, file_stem, plain
+from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
 from tapct_core.lesions import Study, Timepoint
 from tapct_core.lesions.grow import grow_mask
+from tapct_core.volume import CTVolume
 
-from ..conftest import Pair
 
-
-def test_files_and_what_is_said_of_those_that_are_not(pair: Pair, tmp_path):
-    volume = load_ct(pair.before)
-    study = Study("p07", [Timepoint("first", str(pair.before)), Timepoint("second", str(pair.after))])
-    study.add_lesion("L1", "first", tuple(pair.places[0]), "AB")
+def test_files_and_what_is_said_of_those_that_are_not(tmp_path):
+    volume = CTVolume(np.full((4, 20, 20), 40, np.int16), Geometry((4, 20, 20), np.eye(4)))
+    study = Study("p07", [Timepoint("first", "a.nii"), Timepoint("second", "b.nii")])
+    study.add_lesion("L1", "first", tuple(volume.geometry.to_world((2, 10, 10))), "AB")
     seen = []
     files, notes = export_all(study, {"first": volume}, tmp_path / "out", lambda *at: seen.append(at), lambda: False)
     assert (
@@ -49,6 +49,12 @@ def test_dicom_series_get_seg_and_sr(data_dir, tmp_path):
         "lesions.csv", "report.html", "01_CT_of_week_8_seg.dcm", "01_CT_of_week_8_sr.dcm",
     ]  # fmt: skip
     assert [pydicom.dcmread(path).Modality for path in files[2:]] == ["SEG", "SR"]
+
+
+def test_names_of_files_are_plain_and_the_same_wherever_a_study_is_exported():
+    assert plain("Müller, week 8/2") == "M_ller_week_8_2" and plain("") == "scan" and len(plain("x" * 99)) == 40
+    study = Study("p", [Timepoint("week 8 (2)", "a"), Timepoint("week/8/2", "b")])
+    assert [file_stem(study, t.name) for t in study.timepoints] == ["01_week_8_2_", "02_week_8_2"]
 
 
 def _with_uids(source: Path, target: Path) -> Path:

@@ -1,0 +1,192 @@
+"""A study run through its scans: all lesions looked for at every time point, and measured where they have a place.
+
+One way for all who do it: the command line reads scans from files, a window has them open; what is skipped, kept and
+said is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..errors import UserError
+from ..features import FeatureMap
+from ..volume import CTVolume
+from .recist import Measurement, Point
+from .study import Finding, Lesion, Mask, Study
+from .timepoints import snapshot
+from .tracking import detections, link_detections, proposal_key, propose, source_timepoint
+
+
+class Scans(Protocol):
+    """The scans of a study by time point's name, as far as they are at hand."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def volume(self, name: str) -> CTVolume:
+        """The scan."""
+
+    def features(self, name: str) -> FeatureMap | None:
+        """What a mask grown in this scan may rest on beside HU."""
+
+    def maps(self, before: str, after: str) -> tuple[FeatureMap, FeatureMap]:
+        """What two scans are compared by."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grown:
+    """A mask, the place (LPS mm) that it was grown from, and what it measures."""
+
+    point_lps_mm: Point
+    mask: Mask
+    measurement: Measurement
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What the run found at one time point: proposals and masks by tracking UID, and the marks that lesions took over.
+
+    ``notes`` say what could not be measured, and what was not looked for because a scan is not at hand; ``failures``
+    which scans could not be compared, and why.
+    """
+
+    timepoint: str
+    findings: dict[str, Finding] = field(default_factory=dict)
+    absorbed: list[str] = field(default_factory=list)
+    masks: dict[str, Grown] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def put_into(self, study: Study) -> None:
+        """Into one state of the study. What a person has decided, and what is gone by now, stays as it is."""
+        if self.timepoint not in [timepoint.name for timepoint in study.timepoints]:
+            return
+        here = {lesion.uid for lesion in study.lesions}
+        for uid, finding in self.findings.items():
+            if uid in here:
+                study.propose(uid, self.timepoint, finding)
+        gone = [one for one in study.lesions if one.uid in self.absorbed and list(one.findings) == [self.timepoint]]
+        study.lesions = [one for one in study.lesions if one not in gone or one.findings[self.timepoint].decided]
+        for lesion in study.lesions:
+            found, grown = lesion.findings.get(self.timepoint), self.masks.get(lesion.uid)
+            if found is not None and grown is not None and _unmeasured(found) and _at(found, grown.point_lps_mm):
+                study.put_mask(lesion.uid, self.timepoint, grown.mask, grown.measurement)
+
+
+def run_all(
+    study: Study,
+    scans: Scans,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[Step]:
+    """Looks for all lesions at all scans at hand and measures what has a place; one Step a time point.
+
+    ``study`` must be the caller's own copy: each step goes into it, so that the next rests on it, and what the caller
+    changes in it between two steps is seen. ``report`` is told (done, total). Stops between lesions once ``cancelled``
+    says so. What rests on nothing new is not looked for again.
+    """
+    names = [timepoint.name for timepoint in study.timepoints if timepoint.name in scans]
+    of_one = 1 + len(study.lesions)
+    for number, name in enumerate(names):
+        step, volume = Step(name), scans.volume(name)
+        for source in sources(study, name):
+            if cancelled():
+                return
+            if source in scans:
+                _look_from(study, source, name, scans, step)
+            else:
+                step.notes.append(f"{source} is not open, so nothing was looked for from there")
+        step.absorbed.extend(link_detections(study, name, step.findings))
+        step.put_into(study)
+        report(number * of_one + 1, len(names) * of_one)
+        for place, lesion in enumerate(study.lesions, start=2):
+            if cancelled():
+                return
+            step.masks.update(grown(lesion, name, volume, scans.features(name), step.notes))
+            report(number * of_one + min(place, of_one), len(names) * of_one)
+        step.put_into(study)
+        report((number + 1) * of_one, len(names) * of_one)  # also where lesions took over marks
+        yield step
+
+
+def sources(study: Study, timepoint: str) -> list[str]:
+    """The scans from which lesions are followed to a time point, the latest first."""
+    found = {source_timepoint(study, lesion, timepoint) for lesion in study.lesions} - {None}
+    return sorted(found, key=study.order, reverse=True)
+
+
+def grown(
+    lesion: Lesion, timepoint: str, volume: CTVolume, features: FeatureMap | None, notes: list[str]
+) -> dict[str, Grown]:
+    """A mask for a lesion that has a place here and none yet; why there is none goes into ``notes``."""
+    finding = lesion.findings.get(timepoint)
+    if finding is None or not finding.present or not _unmeasured(finding):
+        return {}
+    from .grow import grow_mask  # scipy and torch, which nothing else here needs
+
+    try:
+        mask = grow_mask(volume, finding.point_lps_mm, features)
+        return {lesion.uid: Grown(finding.point_lps_mm, mask, mask.measure(volume))}
+    except UserError as error:
+        notes.append(f"{lesion.name} at {timepoint} is not measured: {error}")
+        return {}
+
+
+def to_verify(study: Study) -> list[tuple[str, str]]:
+    """The review queue: (tracking UID, time point) of all that nobody has decided, in the order of time."""
+    return [
+        (lesion.uid, timepoint.name)
+        for timepoint in study.timepoints
+        for lesion in study.lesions
+        if timepoint.name in lesion.findings and not lesion.findings[timepoint.name].decided
+    ]
+
+
+def alone(study: Study, uid: str, timepoint: str) -> Study:
+    """The study with one lesion to find, and the others only where a person has placed them at the time point."""
+    copy = snapshot(study)
+    copy.lesions = [one for one in copy.lesions if one.uid == uid or _decided(one.findings.get(timepoint))]
+    return copy
+
+
+def nothing_earlier(study: Study, lesion: Lesion, timepoint: str) -> str:
+    """Why there is nothing to look for at a time point, with what can be done."""
+    known = lesion.findings.get(timepoint)
+    if known is not None and known.state == "new":
+        return f"{lesion.name} is new at {timepoint}; there is no earlier scan to compare with"
+    placed = [t.name for t in study.timepoints if t.name in lesion.findings and lesion.findings[t.name].present]
+    if timepoint in placed[:1]:
+        return f"{lesion.name} is first marked at {timepoint}; compare a later scan"
+    return f"{lesion.name} has no place before {timepoint} that a person has confirmed; mark or accept it there first"
+
+
+def _look_from(study: Study, source: str, name: str, scans: Scans, step: Step) -> None:
+    """Proposals from one earlier scan into the step, unless all of them are there and rest on what they rested on."""
+    try:
+        before, after = scans.maps(source, name)
+        key = proposal_key(study, name, source, before, after)
+        waiting = [
+            lesion.findings.get(name)
+            for lesion in study.lesions
+            if source_timepoint(study, lesion, name) == source and not _decided(lesion.findings.get(name))
+        ]
+        waiting += [lesion.findings[name] for lesion in detections(study, name)]
+        if not all(finding is not None and finding.inputs == key for finding in waiting):
+            step.findings.update(propose(study, name, source, before, after))
+    except UserError as error:
+        step.failures.append(f"from {source} to {name}: {error}")
+
+
+def _decided(finding: Finding | None) -> bool:
+    return finding is not None and finding.decided
+
+
+def _unmeasured(finding: Finding) -> bool:
+    return finding.mask is None and finding.measurement is None
+
+
+def _at(finding: Finding, point: Point) -> bool:
+    """Whether a finding lies at this place, to the micrometre that files keep."""
+    place = finding.point_lps_mm
+    return place is not None and all(abs(a - b) < 1e-5 for a, b in zip(place, point, strict=True))

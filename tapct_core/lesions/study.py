@@ -1,0 +1,282 @@
+"""A patient's lesions through time: Study -> Timepoint, and Study -> Lesion -> one Finding a time point.
+
+A Lesion keeps one tracking UID through all time points. What the computer finds is a proposal until a person
+decides; what a person has decided, no program changes. Places are LPS mm of the time point's own scan.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal, get_args
+
+import numpy as np
+
+from ..errors import UserError
+from ..geometry import Shape
+from ..volume import CTVolume
+from .recist import Measurement, Point, measure
+
+State = Literal["proposed", "accepted", "moved", "not present", "new", "disappeared", "split", "merged"]
+STATES = get_args(State)
+ABSENT = ("not present", "disappeared")
+"""States in which there is nothing at this time point."""
+ROLES = ("target", "non-target", "")
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A lesion's voxels: a bool box (z, y, x) and the index (z, y, x) of its first voxel in a scan of ``grid``."""
+
+    start: Shape
+    voxels: np.ndarray
+    grid: Shape
+
+    @classmethod
+    def from_array(cls, array: np.ndarray) -> Mask:
+        """The tight box round what is set in a scan-sized array (z, y, x). Raises UserError for an empty one."""
+        set_ = np.asarray(array) != 0
+        spans = [np.flatnonzero(set_.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+        if not all(len(span) for span in spans):
+            raise UserError("the lesion's mask is empty; draw it, or set the lesion to not present")
+        box = tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+        return cls(tuple(s.start for s in box), set_[box].copy(), set_.shape)
+
+    @property
+    def box(self) -> tuple[slice, slice, slice]:
+        """Where the voxels lie in the scan's array."""
+        return tuple(slice(s, s + n) for s, n in zip(self.start, self.voxels.shape, strict=True))
+
+    def to_array(self) -> np.ndarray:
+        """Scan-sized bool array (z, y, x), for editing; :meth:`from_array` takes it back."""
+        out = np.zeros(self.grid, dtype=bool)
+        out[self.box] = self.voxels
+        return out
+
+    def measure(self, volume: CTVolume) -> Measurement:
+        """RECIST diameters, volume and HU on the scan's own voxels. Raises UserError on another grid."""
+        if self.grid != volume.geometry.shape:
+            raise UserError(f"the mask was drawn on a scan of {self.grid}, this one is {volume.geometry.shape}")
+        found = measure(self.voxels, volume.geometry.cropped(self.start, self.voxels.shape), volume.hu[self.box])
+        return replace(found, slice_index=found.slice_index + self.start[0])
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place that matching proposed. ``confidence`` None where nothing was calibrated."""
+
+    point_lps_mm: Point
+    similarity: float
+    cycle_error_mm: float | None = None
+    confidence: float | None = None
+
+
+@dataclass
+class Finding:
+    """A lesion at one time point.
+
+    ``decided_by`` is empty while the finding is a proposal; ``decided_at`` is ISO 8601, UTC.
+    ``related`` names the tracking UIDs of the lesions it was split from or merged into.
+    ``inputs`` is a hash of all that a proposal was made from, so that a second run need not repeat it.
+    """
+
+    state: State = "proposed"
+    point_lps_mm: Point | None = None
+    decided_by: str = ""
+    decided_at: str = ""
+    candidates: tuple[Candidate, ...] = ()
+    cycle_error_mm: float | None = None
+    confidence: float | None = None
+    presence: float | None = None
+    verdict: str = ""
+    related: tuple[str, ...] = ()
+    mask: Mask | None = None
+    mask_by: str = ""
+    measurement: Measurement | None = None
+    inputs: str = ""
+
+    @property
+    def decided(self) -> bool:
+        """Whether a person has spoken."""
+        return bool(self.decided_by)
+
+    @property
+    def present(self) -> bool:
+        """Whether there is a place at this time point, proposed or decided."""
+        return self.state not in ABSENT and self.point_lps_mm is not None
+
+
+@dataclass
+class Lesion:
+    """One lesion through time; ``findings`` by time point's name. ``uid`` is its DICOM Tracking Unique Identifier."""
+
+    name: str
+    uid: str = field(default_factory=lambda: new_uid())
+    role: str = ""
+    organ: str = ""
+    node: bool = False
+    findings: dict[str, Finding] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What only a person can say of a whole time point: who said it, when (ISO 8601, UTC), and why if they wrote it."""
+
+    by: str
+    at: str
+    note: str = ""
+
+
+@dataclass
+class Timepoint:
+    """A scan: where it lies (as the study's file says it), which series, and when (YYYY-MM-DD or "").
+
+    ``non_target_progress`` is a person's word that the non-target lesions have unequivocally progressed here
+    (RECIST 1.1, 4.3.4: an overall level of substantial worsening). No program says it.
+    """
+
+    name: str
+    path: str
+    date: str = ""
+    series_uid: str = ""
+    non_target_progress: Judgement | None = None
+
+
+@dataclass
+class Study:
+    """A patient's scans in the order of time, and lesions. ``patient_key`` tells patients apart, it is no name."""
+
+    patient_key: str
+    timepoints: list[Timepoint] = field(default_factory=list)
+    lesions: list[Lesion] = field(default_factory=list)
+
+    def lesion(self, uid: str) -> Lesion:
+        """The lesion of a tracking UID. Raises UserError if there is none."""
+        for lesion in self.lesions:
+            if lesion.uid == uid:
+                return lesion
+        raise UserError(f"the study has no lesion {uid}")
+
+    def order(self, timepoint: str) -> int:
+        """Place of a time point in time, from 0. Raises UserError for an unknown name."""
+        names = [t.name for t in self.timepoints]
+        if timepoint not in names:
+            raise UserError(f"the study has no time point {timepoint!r}; it has {', '.join(names) or 'none'}")
+        return names.index(timepoint)
+
+    def add_lesion(self, name: str, timepoint: str, point: Point, by: str, **facts) -> Lesion:
+        """A person marks a lesion: accepted at the first time point, new at a later one."""
+        state = "accepted" if self.order(timepoint) == 0 else "new"
+        lesion = Lesion(name, **facts)
+        lesion.findings[timepoint] = Finding(state, _point(point), *_decision(by))
+        self.lesions.append(lesion)
+        return lesion
+
+    def propose(self, uid: str, timepoint: str, finding: Finding) -> bool:
+        """Put a proposal into the study; False, and nothing changed, where a person has already decided."""
+        self.order(timepoint)
+        lesion, known = self.lesion(uid), self.lesion(uid).findings.get(timepoint)
+        if known is not None and (known.decided or known.mask_by == "person"):
+            return False
+        lesion.findings[timepoint] = finding
+        return True
+
+    def accept(self, uid: str, timepoint: str, by: str) -> Finding:
+        """A person says the proposal is right: proposed becomes accepted, disappeared becomes not present.
+
+        New, split and merged keep their name and gain who decided.
+        """
+        finding = self.finding(uid, timepoint)
+        becomes = {"proposed": "accepted", "disappeared": "not present"}
+        state = becomes.get(finding.state, finding.state)
+        if state not in ABSENT and finding.point_lps_mm is None:
+            raise UserError("nothing was proposed here to accept; place the lesion, or set it to not present")
+        return self._decide(uid, timepoint, finding, by, state=state)
+
+    def move(self, uid: str, timepoint: str, point: Point, by: str) -> Finding:
+        """A person puts the lesion elsewhere; a mask that does not belong to the new place goes."""
+        finding = self.lesion(uid).findings.get(timepoint, Finding())
+        return self._decide(
+            uid,
+            timepoint,
+            finding,
+            by,
+            state="moved",
+            point_lps_mm=_point(point),
+            mask=None,
+            mask_by="",
+            measurement=None,
+        )
+
+    def not_present(self, uid: str, timepoint: str, by: str) -> Finding:
+        """A person says the lesion is not there."""
+        finding = self.lesion(uid).findings.get(timepoint, Finding())
+        gone = {"point_lps_mm": None, "mask": None, "mask_by": "", "measurement": None, "related": ()}
+        return self._decide(uid, timepoint, finding, by, state="not present", **gone)
+
+    def relate(self, uid: str, timepoint: str, state: State, other: str, by: str) -> Finding:
+        """A person says the lesion was split from, or has merged into, ``other`` (a tracking UID)."""
+        if state not in ("split", "merged") or other == uid:
+            raise UserError("a lesion is split from, or merged into, another lesion")
+        self.lesion(other)
+        return self._decide(uid, timepoint, self.finding(uid, timepoint), by, state=state, related=(other,))
+
+    def judge_non_targets(self, timepoint: str, progressed: bool, by: str, note: str = "") -> Judgement | None:
+        """A person says that the non-targets have unequivocally progressed at a follow-up, or takes that back.
+
+        Raises UserError at the baseline, and where the study has no non-target lesion.
+        """
+        order = self.order(timepoint)
+        if progressed and order == 0:
+            raise UserError("nothing can have progressed at the baseline; choose a follow-up")
+        if progressed and not any(lesion.role == "non-target" for lesion in self.lesions):
+            raise UserError("the study has no non-target lesion; give a lesion that role first")
+        self.timepoints[order].non_target_progress = Judgement(*_decision(by), note.strip()) if progressed else None
+        return self.timepoints[order].non_target_progress
+
+    def set_mask(self, uid: str, timepoint: str, mask: Mask, volume: CTVolume, by: str = "") -> Finding:
+        """Give a finding its mask and measure it; ``by`` empty for a grown one, a person's hand is never replaced."""
+        return self.put_mask(uid, timepoint, mask, mask.measure(volume), by)
+
+    def put_mask(self, uid: str, timepoint: str, mask: Mask, measurement: Measurement, by: str = "") -> Finding:
+        """As :meth:`set_mask`, with a mask that was measured elsewhere."""
+        finding = self.finding(uid, timepoint)
+        if finding.mask_by == "person" and not by:
+            return finding
+        finding = replace(finding, mask=mask, mask_by="person" if by else "grown", measurement=measurement)
+        self.lesion(uid).findings[timepoint] = finding
+        return finding
+
+    def finding(self, uid: str, timepoint: str) -> Finding:
+        """A lesion's finding. Raises UserError where there is none."""
+        self.order(timepoint)
+        lesion = self.lesion(uid)
+        if timepoint not in lesion.findings:
+            raise UserError(f"lesion {lesion.name} has no finding at {timepoint}; place it, or run `tapct track`")
+        return lesion.findings[timepoint]
+
+    def _decide(self, uid: str, timepoint: str, finding: Finding, by: str, **changes) -> Finding:
+        self.order(timepoint)
+        who, when = _decision(by)
+        decided = replace(finding, decided_by=who, decided_at=when, **changes)
+        self.lesion(uid).findings[timepoint] = decided
+        return decided
+
+
+def new_uid() -> str:
+    """A DICOM UID made from a random UUID (PS3.5 B.2)."""
+    return f"2.25.{uuid.uuid4().int}"
+
+
+def _decision(by: str) -> tuple[str, str]:
+    if not by.strip():
+        raise UserError("say who decides: initials or a role will do")
+    return by.strip(), datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _point(point: Point) -> Point:
+    values = tuple(float(c) for c in point)
+    if len(values) != 3 or not np.isfinite(values).all():
+        raise UserError("a lesion's place is three finite numbers, x y z in LPS mm")
+    return values
