@@ -22,7 +22,7 @@ from scipy import ndimage
 from benchmarks.common import machine_line, markdown_table, write_page
 from napari_tapct.follow_up.proposals.finder import Evidence, look_for
 from napari_tapct.layers import ct_image
-from napari_tapct.session import Scan
+from napari_tapct.scan import Scan
 from tapct_core.embedding import embed
 from tapct_core.features import FeatureMap
 from tapct_core.lesions import Study, Timepoint

@@ -103,7 +103,7 @@ def prepare(folder: Path) -> None:
 
 def measured(scan: Path) -> dict[str, list[float]]:
     """One turn in a process of its own, on a virtual display where there is no other."""
-    from napari_tapct.demo.__main__ import has_display
+    from napari_tapct.demo.offscreen import has_display
 
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.plugin", "--turn", str(scan)]
     if not has_display():
@@ -162,9 +162,11 @@ def strokes(viewer, session, segment) -> list[float]:
     The visible slice is computed without the image's edges, so they are left out of the whole scan as well, which
     nobody waits for here.
     """
+    from napari_tapct.painting import painting_of
+
     segment.guided.setChecked(False)
     scan = session.active
-    layer = session.painting.strokes(scan)
+    layer = painting_of(session).strokes(scan)
     layer.brush_size = 6
     z = SHAPE[0] // 2
     session.look_at(scan, (z, SHAPE[1] // 2, SHAPE[2] // 2))

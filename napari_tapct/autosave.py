@@ -34,8 +34,9 @@ from tapct_core.volume import CTVolume, Source
 
 from .jobs import Job
 from .layers import ct_image
-from .painting import Kept, LabelClass, origin_of, painted_voxels
+from .painting import Kept, LabelClass, painted_voxels, painting_of
 from .preferences import preference
+from .scan import origin_of
 
 if TYPE_CHECKING:
     from .session import Session
@@ -106,8 +107,8 @@ class Autosave(QObject):
         self._replaces: list[Unfinished] = []
         self.folder = state_folder() / uuid.uuid4().hex
         self._lock = QLockFile(str(self.folder.with_suffix(".lock")))
-        session.painting.strokes_changed.connect(self._on_changed)
-        session.painting.classes_changed.connect(self._on_changed)
+        painting_of(session).strokes_changed.connect(self._on_changed)
+        painting_of(session).classes_changed.connect(self._on_changed)
         session.scans_changed.connect(self._on_changed)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._on_tick)
@@ -137,11 +138,11 @@ class Autosave(QObject):
             for scan in session.scans
             if "strokes" in scan.parts
         ]
-        work += session.painting.kept
+        work += painting_of(session).kept
         self._dirty = False
         if not work:
             return None
-        classes = list(session.painting.classes)
+        classes = list(painting_of(session).classes)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._lock.tryLock(0)
         self._job = Job("Autosave", lambda job: _write(self.folder, work, classes), done=self._on_saved)
@@ -271,12 +272,12 @@ def _read_volume(folder: Path, entry: dict[str, Any]) -> CTVolume:
 
 def take_up(session: Session, old: Unfinished, classes: list[LabelClass], scans: list[Resumed]) -> None:
     """Puts unfinished work into a session; on the interface thread. A scan that is open already is painted on."""
-    session.painting.set_classes(classes)
+    painting_of(session).set_classes(classes)
     for one in scans:
         scan = next((s for s in session.scans if s.volume.content_hash == one.volume.content_hash), None)
         if scan is None:
             scan = session.scan_of(session.viewer.add_layer(ct_image(one.volume, one.name)))
         if one.date and not scan.date:
             session.set_date(scan, one.date)
-        session.painting.put(scan, one.index, one.value)
+        painting_of(session).put(scan, one.index, one.value)
     autosave_of(session).replaces(old)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from napari.layers import Labels
@@ -13,12 +12,12 @@ from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 
 from .layers import GEOMETRY, SOURCE, placement
+from .scan import Scan, origin_of
+from .session import Session
 
 if TYPE_CHECKING:
     from tapct_core.geometry import Geometry
     from tapct_core.volume import CTVolume
-
-    from .session import Scan, Session
 
 PALETTE = (
     (86, 154, 214), (255, 107, 87), (255, 201, 71), (86, 201, 138), (190, 128, 255),
@@ -100,15 +99,8 @@ def painted_voxels(strokes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return index, strokes[tuple(index.T)]
 
 
-def origin_of(volume: CTVolume) -> tuple[str, str]:
-    """The file or folder that a scan came from, as an absolute path, and its series; "" where there is none."""
-    source = volume.source
-    path = str(Path(source.path).resolve()) if source.path else ""
-    return path, source.dicom.series_instance_uid if source.dicom else ""
-
-
 class Painting:
-    """Classes and strokes of one session."""
+    """Classes and strokes of one session. Get it with :func:`painting_of`."""
 
     classes_changed = Signal()
     strokes_changed = Signal(object)
@@ -121,6 +113,8 @@ class Painting:
         """Strokes of scans that were closed."""
         self._undo: list[Stroke] = []
         self._redo: list[Stroke] = []
+        session.scan_opened.connect(self.bring_back)
+        session.scan_closing.connect(self.put_away)
 
     def set_classes(self, classes: list[LabelClass]) -> None:
         """Replaces the classes and recolours what is drawn."""
@@ -278,3 +272,13 @@ def edit_of(atom: Any) -> tuple[Any, np.ndarray, np.ndarray]:
     )
     before = np.asarray(atom.old_values).reshape(-1)
     return place, before, np.full(count, atom.new_value, before.dtype)
+
+
+_paintings: WeakKeyDictionary[Session, Painting] = WeakKeyDictionary()
+
+
+def painting_of(session: Session) -> Painting:
+    """The painting of a session, made on first use."""
+    if session not in _paintings:
+        _paintings[session] = Painting(session)
+    return _paintings[session]

@@ -6,7 +6,6 @@ no longer than the viewer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -15,11 +14,9 @@ from napari.layers import Image, Layer
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from tapct_core.volume import CTVolume
-
 from .inner import canvas_widget, keep_canvas_current
 from .layers import GEOMETRY, SOURCE, ct_from_layer
-from .painting import Painting
+from .scan import DATE, Scan
 from .torch_loading import thaw
 
 if TYPE_CHECKING:
@@ -30,52 +27,6 @@ if TYPE_CHECKING:
     from tapct_core.features import FeatureMap
 
     from .jobs import Job
-    from .scans.opening import Opener
-
-DATE = "tapct_date"
-"""Key of ``layer.metadata``: YYYY-MM-DD as a person gave it, where the file has none."""
-
-
-@dataclass(eq=False)
-class Scan:
-    """One time point: its layer and volume, and what was made of it. ``parts`` are its further layers by role."""
-
-    layer: Image
-    volume: CTVolume = field(repr=False)
-    features: FeatureMap | None = field(default=None, repr=False)
-    parts: dict[str, Layer] = field(default_factory=dict)
-    jobs: set[Job] = field(default_factory=set)
-    leaving: Layer | None = None
-    """Its strokes, if they were removed just now: whoever removes both, in whatever order, means to close the scan."""
-
-    @property
-    def name(self) -> str:
-        """As the layer list has it."""
-        return self.layer.name
-
-    @property
-    def date(self) -> str:
-        """YYYY-MM-DD; a person's word counts more than the file's; "" where neither is known."""
-        given = self.layer.metadata.get(DATE, "")
-        own = self.volume.source.dicom.date if self.volume.source.dicom else ""
-        return given or (f"{own[:4]}-{own[4:6]}-{own[6:8]}" if len(own) == 8 else "")
-
-    def lps_mm(self, drawn: tuple[float, ...]) -> np.ndarray | None:
-        """Where a drawn position lies in the patient, LPS mm (3,); None outside the scan."""
-        point = self.volume.geometry.to_world(np.array(self.layer.world_to_data(drawn)))
-        return point if self.volume.geometry.contains(point) else None
-
-    def index(self, drawn: tuple[float, ...]) -> tuple[int, int, int] | None:
-        """The voxel (z, y, x) under a drawn position; None outside the scan."""
-        place = np.rint(self.layer.world_to_data(drawn)).astype(int)
-        inside = ((place >= 0) & (place < self.volume.hu.shape)).all()
-        return tuple(int(p) for p in place) if inside else None
-
-    def drop_jobs(self) -> None:
-        """Nothing that still runs for this scan may arrive any more."""
-        for job in list(self.jobs):
-            job.drop()
-        self.jobs.clear()
 
 
 class Session:
@@ -85,6 +36,10 @@ class Session:
     """A scan came, went, was renamed, dated, or another one is shown."""
     features_changed = Signal(object)
     """The Scan whose features are new."""
+    scan_opened = Signal(object)
+    """A Scan that came, once napari is done with adding its layer."""
+    scan_closing = Signal(object, object)
+    """A Scan that goes, and its strokes' layer, or None."""
     part_removed = Signal(object, str)
     """A Scan and the role of a layer of it that somebody deleted."""
 
@@ -94,9 +49,6 @@ class Session:
         self.active: Scan | None = None
         self.encoder: Encoder | None = None
         """The one loaded last."""
-        self.opener: Opener | None = None
-        """Reads files for this viewer; made when it is first wanted. That of the Scans widget where there is one."""
-        self.painting = Painting(self)
         keep_canvas_current(viewer.layers, self._canvas)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -217,7 +169,7 @@ class Session:
             self.scans_changed.emit()
             # Not now: napari is in the middle of adding the layer.
             scan = self._scans[-1]
-            QTimer.singleShot(0, lambda: scan in self._scans and self.painting.bring_back(scan))
+            QTimer.singleShot(0, lambda: scan in self._scans and self.scan_opened.emit(scan))
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
@@ -226,7 +178,7 @@ class Session:
             return
         if layer is scan.layer:
             scan.drop_jobs()
-            self.painting.put_away(scan, scan.parts.get("strokes", scan.leaving))
+            self.scan_closing.emit(scan, scan.parts.get("strokes", scan.leaving))
             self._scans.remove(scan)
             if self.active is scan:
                 self._choose()

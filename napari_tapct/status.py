@@ -11,7 +11,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
 from .callbacks import living
-from .session import Scan, Session
+from .scan import Scan
+from .session import Session
 
 
 class StatusLine(QLabel):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from napari_tapct.demo.__main__ import has_display, write_pictures  # noqa: E402
+from napari_tapct.demo.__main__ import write_pictures  # noqa: E402
+from napari_tapct.demo.offscreen import has_display  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from . import follow_up
+from .offscreen import draw, has_display
 
 
 def main(out: Path) -> list[Path]:
@@ -18,9 +15,7 @@ def main(out: Path) -> list[Path]:
     Without a display pictures of both are written into ``out`` and their paths returned. Raises UserError when there
     is neither a display nor xvfb to draw on.
     """
-    from . import follow_up as story
-
-    followed = story.main(out)
+    followed = follow_up.main(out)
     if has_display():
         show()
         return []
@@ -39,44 +34,8 @@ def show() -> None:
 
 
 def write_pictures(out: Path) -> list[Path]:
-    """Pictures of the widgets at work; see :func:`draw`."""
+    """Pictures of the widgets at work; see :func:`~napari_tapct.demo.offscreen.draw`."""
     return draw("napari_tapct.demo.widgets", out, "plugin_*.png")
-
-
-def draw(module: str, out: Path, pattern: str) -> list[Path]:
-    """``python -m MODULE OUT`` on a virtual display in a process of its own -> the pictures that it wrote.
-
-    Raises UserError where there is no virtual display to draw on.
-    """
-    from tapct_core.errors import UserError
-
-    if shutil.which("xvfb-run") is None:
-        raise UserError("there is no display and no xvfb-run; install xvfb, or run this where there is a display")
-    out.mkdir(parents=True, exist_ok=True)
-    screen = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24"]
-    subprocess.run([*screen, sys.executable, "-m", module, str(out)], check=True)
-    return sorted(out.glob(pattern))
-
-
-@contextmanager
-def own_state() -> Iterator[None]:
-    """Autosaves go into a folder that goes: a person's own work is in no picture, a picture's not among theirs."""
-    before = os.environ.get("TAPCT_STATE")
-    with tempfile.TemporaryDirectory() as state:
-        os.environ["TAPCT_STATE"] = state
-        try:
-            yield
-        finally:
-            del os.environ["TAPCT_STATE"]
-            if before is not None:
-                os.environ["TAPCT_STATE"] = before
-
-
-def has_display() -> bool:
-    """Whether a window can be opened."""
-    if sys.platform.startswith("linux"):
-        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    return True
 
 
 def run(arguments: list[str]) -> int:

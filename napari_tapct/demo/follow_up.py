@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .__main__ import draw, has_display, own_state
+from .offscreen import dock, draw, has_display, own_state, settle, wait
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -60,7 +60,7 @@ def show() -> None:
 
 
 def write_pictures(out: Path) -> list[Path]:
-    """The pictures; see :func:`napari_tapct.demo.draw`."""
+    """The pictures; see :func:`napari_tapct.demo.offscreen.draw`."""
     return draw("napari_tapct.demo.follow_up", out, "follow_up_*.png")
 
 
@@ -100,7 +100,6 @@ def begin(viewer: Viewer) -> tuple[FollowUpWidget, dict[str, Point]]:
 
     from .._samples import make_synthetic
     from ..scans.window import set_window
-    from .widgets import dock, settle, wait
 
     viewer.window.resize(*SIZE)
     settle(0.3)
@@ -126,7 +125,6 @@ def mark_all(widget: FollowUpWidget, places: dict[str, Point]) -> None:
     """A reader marks the lesions of the baseline; each is looked for at once."""
     from ..follow_up.study import decisions
     from ..follow_up.study.lesion_edits import rename, set_organ, set_role
-    from .widgets import wait
 
     for own, (name, role, organ) in MARKED.items():
         lesion = decisions.mark(widget.book, "baseline", places[own])
@@ -159,8 +157,6 @@ def review(widget: FollowUpWidget) -> None:
 
 def decide(widget: FollowUpWidget) -> None:
     """The whole-study run, then a person's word on all lesions but the one that is out of view."""
-    from .widgets import wait
-
     widget.search.run_all()
     wait(lambda: not widget.search.running)
     for lesion in list(widget.book.study.lesions):
@@ -173,8 +169,6 @@ def picture(viewer: Viewer, path: Path) -> Path:
     """The whole window as it is now, with the mouse out of the way."""
     from qtpy.QtGui import QCursor
 
-    from .widgets import settle
-
     QCursor.setPos(0, 0)
     settle(1.0)
     viewer.screenshot(str(path), canvas_only=False, flash=False)
@@ -182,8 +176,6 @@ def picture(viewer: Viewer, path: Path) -> Path:
 
 
 def _look_at(widget: FollowUpWidget, name: str, zoom: float) -> None:
-    from .widgets import settle, wait
-
     lesion = next(one for one in widget.book.study.lesions if one.name == name)
     widget.book.select(lesion.uid)
     wait(lambda: widget.search.found is not None and widget.search.found.uid == lesion.uid)

@@ -6,27 +6,23 @@ python -m napari_tapct.demo.widgets FOLDER        writes plugin_scans.png, plugi
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari import Viewer
-from qtpy.QtWidgets import QApplication, QWidget
 
 from tapct_core.samples import load_sample
 
-from ..painting import PALETTE, LabelClass
+from ..painting import PALETTE, LabelClass, painting_of
 from ..scans.window import set_window
 from ..session import Session, session_of
-from .__main__ import own_state
+from .offscreen import dock, own_state, settle, wait
 
 if TYPE_CHECKING:
     from tapct_core.volume import LabelMap
 
 SIZE = (1500, 940)
-PATIENCE_S = 900.0
 TISSUES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("background", ()),
     ("liver", ("liver",)),
@@ -106,10 +102,10 @@ def segment(viewer: Viewer) -> None:
     embedded(embedder, session)
     viewer.window.remove_dock_widget(embedder)
     widget = dock(viewer, "Segment")
-    session.painting.set_classes(
+    painting_of(session).set_classes(
         [LabelClass(i + 1, name, PALETTE[i]) for i, (name, _) in enumerate(TISSUES)],
     )
-    layer = session.painting.strokes(session.active)
+    layer = painting_of(session).strokes(session.active)
     look(viewer, session, np.array([SHOWN, 50.0, 61.0]) / np.array(session.active.volume.hu.shape))
     layer.brush_size = 1
     widget.use_hu.setChecked(True)
@@ -144,12 +140,6 @@ def embedded(widget: Any, session: Session) -> None:
     wait(lambda: session.active.features is not None and not widget.job.running)
 
 
-def dock(viewer: Viewer, name: str) -> QWidget:
-    """Opens one of the plugin's widgets."""
-    _, widget = viewer.window.add_plugin_dock_widget("napari-tapct", name)
-    return widget
-
-
 def look(viewer: Viewer, session: Session, share: Any) -> None:
     """Shows the axial slice at a share (z, y, x) of the scan."""
     scan = session.active
@@ -168,23 +158,6 @@ def middle_of(labels: LabelMap, value: int) -> np.ndarray:
     # What the scan cuts off has no middle there.
     depth = ndimage.distance_transform_edt(np.pad(labels.labels == value, 1))[1:-1, 1:-1, 1:-1]
     return np.array(np.unravel_index(depth.argmax(), depth.shape), dtype=float)
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    """Handles events until ``condition`` holds. Raises TimeoutError."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError("the plugin did not get ready for its picture")
-        settle(0.05)
-
-
-def settle(seconds: float) -> None:
-    """Handles events for a while, so that what was asked for is drawn."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        QApplication.processEvents()
-        time.sleep(0.005)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ from tapct_core.provenance import CODE_VERSION, feature_key
 from tapct_core.store import FeatureStore, list_stored
 
 from ..preferences import cache_limit_gb
+from .encoder_choice import EmbeddingChoice
 
 if TYPE_CHECKING:
     from tapct_core.features import FeatureMap
     from tapct_core.volume import CTVolume
-
-    from .embedding import EmbeddingChoice
 
 
 def is_cached(volume: CTVolume, choice: EmbeddingChoice) -> bool:

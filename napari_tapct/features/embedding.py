@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..jobs import Job
 from ..preferences import cache_limit_gb
 from ..torch_loading import load_torch
 from .cached import open_cached
+from .encoder_choice import EmbeddingChoice
 
 if TYPE_CHECKING:
     from tapct_core.encoders import Encoder
     from tapct_core.features import FeatureMap
     from tapct_core.volume import CTVolume
-
-
-@dataclass(frozen=True)
-class EmbeddingChoice:
-    """What a person chose. ``encoder`` is a name or folder, ``device`` auto, cpu or cuda, ``plan`` None for its own."""
-
-    encoder: str
-    device: str = "auto"
-    plan: str | None = None
-    overlap: float = 0.0
-    download: bool = False
-    """Whether the hub may be asked: only after a click that said so."""
 
 
 def embed_scan(

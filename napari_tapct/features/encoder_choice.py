@@ -11,6 +11,18 @@ from tapct_core.encoders import PACKAGED, UNTRAINED, list_encoders
 
 
 @dataclass(frozen=True)
+class EmbeddingChoice:
+    """What a person chose. ``encoder`` is a name or folder, ``device`` auto, cpu or cuda, ``plan`` None for its own."""
+
+    encoder: str
+    device: str = "auto"
+    plan: str | None = None
+    overlap: float = 0.0
+    download: bool = False
+    """Whether the hub may be asked: only after a click that said so."""
+
+
+@dataclass(frozen=True)
 class Choice:
     """An encoder to choose: its name (or folder), what to say of it, and whether using it needs a download."""
 

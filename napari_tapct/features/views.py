@@ -11,7 +11,7 @@ from napari.utils import Colormap
 from tapct_core.errors import UserError
 
 from ..layers import placement_on
-from ..session import Scan
+from ..scan import Scan
 
 if TYPE_CHECKING:
     from tapct_core.features import FeatureMap

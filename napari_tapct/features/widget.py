@@ -28,7 +28,8 @@ from ..callbacks import bind_key, living
 from ..clicks import clicker
 from ..jobs import Job, JobBar
 from ..preferences import preference
-from ..session import Scan, run_for, session_of
+from ..scan import Scan
+from ..session import run_for, session_of
 from ..torch_loading import load_torch
 from .cached import is_cached
 from .embedding import EmbeddingChoice, embed_scan

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from napari.layers import Layer
 from napari.utils.notifications import show_info, show_warning
@@ -23,10 +24,8 @@ from tapct_core.volume import CTVolume, LabelMap
 from ..inner import main_window
 from ..jobs import Job
 from ..layers import ct_image, ct_name, labels_layer
+from ..session import Session
 from .series_picker import SeriesPicker, thumbnail
-
-if TYPE_CHECKING:
-    from ..session import Session
 
 Read = tuple[str, CTVolume | LabelMap, tuple[float, float] | None]
 """What was read: its name, itself, and the lowest and highest HU of a CT."""
@@ -127,11 +126,20 @@ class Opener(QObject):
             show_info("What was dropped belongs to series that are open already")
 
 
+_openers: WeakKeyDictionary[Session, Opener] = WeakKeyDictionary()
+
+
 def opener_of(session: Session) -> Opener:
     """The opener of the Scans widget, else one that shows its progress in napari's activity dock."""
-    if session.opener is None or not isalive(session.opener):
-        session.opener = Opener(session, main_window(session.viewer), in_activity_dock)
-    return session.opener
+    opener = _openers.get(session)
+    if opener is None or not isalive(opener):
+        opener = _openers[session] = Opener(session, main_window(session.viewer), in_activity_dock)
+    return opener
+
+
+def open_with(session: Session, opener: Opener) -> None:
+    """From now on whatever is opened in the session's viewer is read by ``opener``."""
+    _openers[session] = opener
 
 
 def in_activity_dock(job: Job) -> None:

@@ -30,7 +30,7 @@ from ..jobs import Job, JobBar, sentence
 from ..session import session_of
 from ..status import StatusLine
 from ..unfinished_box import UnfinishedBox
-from .opening import Opener
+from .opening import Opener, open_with
 from .window import WindowBox
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class ScansWidget(QWidget):
         super().__init__()
         self.session = session_of(napari_viewer)
         self.bar = JobBar()
-        self.opener = self.session.opener = Opener(self.session, self, self.bar.watch)
+        self.opener = Opener(self.session, self, self.bar.watch)
+        open_with(self.session, self.opener)
         self.opener.opened.connect(self.opened)
         column = QVBoxLayout(self)
         autosave_of(self.session)

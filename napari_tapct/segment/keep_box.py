@@ -13,7 +13,7 @@ from tapct_core.io.suffixes import WRITTEN
 from tapct_core.volume import LabelMap
 
 from ..jobs import Job, JobBar
-from ..painting import PALETTE, LabelClass
+from ..painting import PALETTE, LabelClass, painting_of
 
 if TYPE_CHECKING:
     from tapct_core.probe import LinearProbe
@@ -108,7 +108,7 @@ class KeepBox(QGroupBox):
         """Writes the result of the scan that is shown on the grid of the CT's own file; ``saved`` follows."""
         scan = self.session.active
         layer = scan.parts["result"]
-        classes = self.session.painting.classes
+        classes = painting_of(self.session).classes
         names = {one.value: one.name for one in classes}
         colours = {one.value: one.colour for one in classes}
 

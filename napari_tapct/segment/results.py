@@ -9,8 +9,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from napari.layers import Labels
 
+from ..painting import painting_of
+
 if TYPE_CHECKING:
-    from ..session import Scan, Session
+    from ..scan import Scan
+    from ..session import Session
     from .live import Part, Region
 
 FRESH, STALE = 0.6, 0.25
@@ -100,7 +103,7 @@ class Results:
     def _layer(self, scan: Scan) -> Labels:
         layer = scan.parts.get("result")
         if layer is None:
-            layer = self._session.painting.layer(scan, "segmentation", opacity=FRESH)
+            layer = painting_of(self._session).layer(scan, "segmentation", opacity=FRESH)
             self._session.add_part(scan, "result", layer)
             self._below_strokes(scan)
         if layer not in self._states:
@@ -116,6 +119,6 @@ class Results:
     def _shares(self, scan: Scan, counts: np.ndarray) -> str:
         """How much of each class there is, in ml."""
         millilitres = float(np.prod(scan.volume.geometry.spacing_mm)) / 1000
-        classes = self._session.painting.classes
+        classes = painting_of(self._session).classes
         parts = [f"{one.name} {counts[one.value] * millilitres:.0f} ml" for one in classes if counts[one.value]]
         return ", ".join(parts) or "no class but background."

@@ -10,7 +10,9 @@ from superqt.utils import QSignalDebouncer
 
 from ..callbacks import living
 from ..jobs import Job, sentence
-from ..session import Scan, Session, run_for
+from ..painting import painting_of
+from ..scan import Scan
+from ..session import Session, run_for
 from .live import Painted, Part, segment, warm_up, whole_part
 from .results import Results
 
@@ -49,7 +51,7 @@ class Segmenting(QObject):
         self._debounce = QSignalDebouncer(policy=QSignalDebouncer.EmissionPolicy.Leading, parent=self)
         self._debounce.setTimeout(DEBOUNCE_MS)
         self._debounce.triggered.connect(self.update)
-        session.painting.strokes_changed.connect(living(self._on_strokes))
+        painting_of(session).strokes_changed.connect(living(self._on_strokes))
         session.scans_changed.connect(living(self._fade))
         session.features_changed.connect(living(self._on_features))
         session.part_removed.connect(living(self._on_part_removed))
@@ -77,7 +79,7 @@ class Segmenting(QObject):
 
     def take(self, probe: LinearProbe, classes: list[LabelClass]) -> None:
         """Takes a probe from a file with its classes, and segments the scan that is shown with it."""
-        self.session.painting.set_classes(classes)
+        painting_of(self.session).set_classes(classes)
         self.probe, self._loaded = probe, True
         self.update()
         self.changed.emit()
@@ -101,7 +103,7 @@ class Segmenting(QObject):
 
     def _start(self, scan: Scan, painted: list[Painted], probe: LinearProbe | None) -> None:
         target, view, guided = (scan.volume, scan.features), self.results.view(scan), self.guided
-        classes, use_hu = list(self.session.painting.classes), self.use_hu
+        classes, use_hu = list(painting_of(self.session).classes), self.use_hu
 
         def function(job: Job) -> LinearProbe:
             return segment(job, painted, target, classes, view, guided, use_hu, probe)

@@ -14,7 +14,9 @@ from ..autosave import autosave_of
 from ..callbacks import bind_key, living
 from ..jobs import Job, JobBar
 from ..layers import placement
-from ..session import Scan, run_for, session_of
+from ..painting import painting_of
+from ..scan import Scan
+from ..session import run_for, session_of
 from .class_table import ClassTable
 from .keep_box import KeepBox
 from .segmenting import Segmenting
@@ -37,7 +39,7 @@ class SegmentWidget(QWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.session = session_of(napari_viewer)
-        self.painting = self.session.painting
+        self.painting = painting_of(self.session)
         autosave_of(self.session)
         self.bar = JobBar()
         self.segmenting = Segmenting(self.session, self)

@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_tapct.autosave import Autosave, autosave_of, unfinished
+from napari_tapct.painting import painting_of
 from napari_tapct.scans.widget import ScansWidget
 from napari_tapct.session import session_of
 from tapct_core.samples import load_sample
@@ -24,15 +25,16 @@ PAINTS_UNTIL_KILLED = """
 import sys, napari
 from qtpy.QtWidgets import QApplication
 from napari_tapct.autosave import autosave_of
+from napari_tapct.painting import painting_of
 from napari_tapct.session import session_of
 viewer = napari.Viewer(show=False)
 viewer.window.add_plugin_dock_widget("napari-tapct", "Scans")
 viewer.window.add_plugin_dock_widget("napari-tapct", "Segment")
 viewer.open(sys.argv[1], plugin="napari-tapct")
 session = session_of(viewer)
-session.painting.add_class()
+painting_of(session).add_class()
 session.set_date(session.active, "2023-04-05")
-layer = session.painting.strokes(session.active)
+layer = painting_of(session).strokes(session.active)
 layer.paint((5, 10, 12), 3)
 layer.paint((9, 20, 22), 2)
 autosave_of(session).saved.connect(lambda: print("SAVED", flush=True))
@@ -60,7 +62,7 @@ def test_killed_and_resumed(make_napari_viewer_proxy, ct_files, qtbot):
     (scan,) = session.scans
     strokes = scan.parts["strokes"].data
     assert strokes[5, 10, 12] == 3 and strokes[9, 20, 22] == 2 and scan.date == "2023-04-05"
-    assert [one.value for one in session.painting.classes] == [1, 2, 3]
+    assert [one.value for one in painting_of(session).classes] == [1, 2, 3]
     autosave = autosave_of(session)
     with qtbot.waitSignal(autosave.saved, timeout=LONG):
         autosave.save()
@@ -72,7 +74,7 @@ def test_saved_within_ten_seconds_of_a_stroke(make_napari_viewer, ct_files, qtbo
     viewer.open(ct_files["straight.nii.gz"], plugin="napari-tapct")
     session = session_of(viewer)
     autosave = autosave_of(session)
-    session.painting.strokes(session.active).paint((5, 10, 12), 2)
+    painting_of(session).strokes(session.active).paint((5, 10, 12), 2)
     with qtbot.waitSignal(autosave.saved, timeout=10_000):
         pass
 
@@ -87,7 +89,7 @@ def test_a_scan_without_a_file_is_kept_with_its_voxels(make_napari_viewer, qtbot
     viewer.add_layer(ct_image(volume, "made up"))
     session = session_of(viewer)
     autosave = Autosave(session)
-    session.painting.strokes(session.active).paint((3, 4, 5), 1)
+    painting_of(session).strokes(session.active).paint((3, 4, 5), 1)
     with qtbot.waitSignal(autosave.saved, timeout=LONG):
         autosave.save()
     autosave._lock.unlock()
@@ -111,7 +113,7 @@ def test_work_on_a_file_that_has_changed_is_refused_and_kept(make_napari_viewer,
     viewer.open(path, plugin="napari-tapct")
     session = session_of(viewer)
     autosave = Autosave(session)
-    session.painting.strokes(session.active).paint((3, 4, 5), 1)
+    painting_of(session).strokes(session.active).paint((3, 4, 5), 1)
     with qtbot.waitSignal(autosave.saved, timeout=LONG):
         autosave.save()
     autosave._lock.unlock()

@@ -9,6 +9,7 @@ from qtpy.QtTest import QTest
 
 from napari_tapct.autosave import autosave_of, read_back, unfinished
 from napari_tapct.layers import ct_image
+from napari_tapct.painting import painting_of
 from napari_tapct.session import session_of
 from tapct_core.io import load_ct
 from tapct_core.volume import CTVolume
@@ -23,10 +24,10 @@ def painted(viewer, path):
     """A scan with strokes and a further layer of its own; returns its session and strokes."""
     viewer.open(path, plugin=PLUGIN)
     session = session_of(viewer)
-    layer = session.painting.strokes(session.active)
+    layer = painting_of(session).strokes(session.active)
     layer.paint((5, 10, 12), 1)
     layer.paint((9, 20, 22), 2)
-    session.add_part(session.active, "result", session.painting.layer(session.active, "segmentation", 0.6))
+    session.add_part(session.active, "result", painting_of(session).layer(session.active, "segmentation", 0.6))
     return session, layer.data.copy()
 
 
@@ -44,7 +45,7 @@ def test_a_closed_scan_takes_its_layers_along(make_napari_viewer, ct_files, qtbo
         viewer.layers.selection = {session.active.layer, session.active.parts["strokes"]}
         viewer.layers.remove_selected()
     qtbot.waitUntil(lambda: list(viewer.layers) == [other], timeout=LONG)
-    assert session.scans == [] and session.active is None and len(session.painting.kept) == 1
+    assert session.scans == [] and session.active is None and len(painting_of(session).kept) == 1
 
 
 @pytest.mark.parametrize("name", ["oblique.nii.gz", "straight.nrrd"])
@@ -60,7 +61,7 @@ def test_strokes_come_back_with_their_scan(make_napari_viewer, ct_files, qtbot, 
     qtbot.waitUntil(lambda: any("strokes" in scan.parts for scan in session.scans), timeout=LONG)
     (scan,) = [scan for scan in session.scans if "strokes" in scan.parts]
     np.testing.assert_array_equal(scan.parts["strokes"].data, strokes)
-    assert session.painting.kept == []
+    assert painting_of(session).kept == []
 
 
 def test_strokes_come_back_on_voxels_without_a_file(make_napari_viewer, ct_files, qtbot):
@@ -77,7 +78,7 @@ def test_strokes_come_back_on_voxels_without_a_file(make_napari_viewer, ct_files
         viewer.layers.remove(session.active.layer)
         qtbot.waitUntil(lambda: len(viewer.layers) == 0, timeout=LONG)
 
-    session.painting.strokes(opened(volume.hu)).paint((5, 10, 12), 2)
+    painting_of(session).strokes(opened(volume.hu)).paint((5, 10, 12), 2)
     close()
     assert "strokes" not in opened(volume.hu + np.int16(1)).parts
     close()
@@ -92,7 +93,7 @@ def test_autosave_keeps_the_strokes_of_closed_scans(make_napari_viewer, ct_files
     for _ in range(2):  # the second time without the volume, which is let go
         with qtbot.waitSignal(autosave.saved, timeout=LONG):
             autosave.save()
-    assert session.painting.kept[0].volume is None
+    assert painting_of(session).kept[0].volume is None
     autosave._lock.unlock()
     (left,) = unfinished()
     _, (scan,) = read_back(left)

@@ -13,7 +13,8 @@ from psygnal import Signal
 from tapct_core.lesions import Mask
 
 from ...layers import GEOMETRY, SOURCE, placement
-from ...session import Scan, Session
+from ...scan import Scan
+from ...session import Session
 from ..table.palette import Palette
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from psygnal import Signal
 from tapct_core.lesions import Finding, Mask, Study
 
 from ...painting import Stroke, edit_of
-from ...session import Scan
+from ...scan import Scan
 from .layers import Box, MaskLayers
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tapct_core.matching import PointMatch, PreparedPair
     from tapct_core.volume import CTVolume
 
-    from ...session import Scan
+    from ...scan import Scan
 
 Point = tuple[float, float, float]
 

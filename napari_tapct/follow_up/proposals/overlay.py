@@ -15,7 +15,7 @@ from .sentences import BAND_COLOURS, band_of
 if TYPE_CHECKING:
     from tapct_core.lesions import Candidate
 
-    from ...session import Scan
+    from ...scan import Scan
     from ..views.linked import LinkedView
     from .finder import Found
 

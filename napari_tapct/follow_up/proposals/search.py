@@ -17,7 +17,8 @@ from ...jobs import Job, JobBar, sentence
 from .finder import Evidence, Found, OpenScans, look_for, motion_at
 
 if TYPE_CHECKING:
-    from ...session import Scan, Session
+    from ...scan import Scan
+    from ...session import Session
     from ..study.editor import StudyBook
 
 

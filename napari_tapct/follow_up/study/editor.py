@@ -27,7 +27,8 @@ from tapct_core.lesions.timepoints import (
     snapshot,
 )
 
-from ...session import DATE, Scan, Session, session_of
+from ...scan import DATE, Scan
+from ...session import Session, session_of
 from .timepoints import origin, patient_of, same_path, shortened
 
 if TYPE_CHECKING:

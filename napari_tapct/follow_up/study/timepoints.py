@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ...session import Scan
+    from ...scan import Scan
 
 
 def origin(scan: Scan) -> tuple[str, str]:

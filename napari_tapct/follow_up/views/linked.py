@@ -20,7 +20,8 @@ from psygnal import Signal
 from qtpy.compat import isalive
 
 from ...inner import keep_canvas_current
-from ...session import Scan, Session
+from ...scan import Scan
+from ...session import Session
 from .crosshair import Cross
 from .link_bar import LinkBar, PlaceLine
 from .position import Motion, Sight, as_scanned, show_same_plane

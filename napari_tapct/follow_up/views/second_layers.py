@@ -6,7 +6,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer
 
 from ...layers import ct_image
-from ...session import Scan
+from ...scan import Scan
 
 CT = "ct"
 

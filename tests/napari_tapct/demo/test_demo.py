@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from napari_tapct.demo.__main__ import has_display, run
+from napari_tapct.demo.__main__ import run
+from napari_tapct.demo.offscreen import has_display
 
 ROOT = Path(__file__).resolve().parents[3]
 

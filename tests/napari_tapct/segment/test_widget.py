@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_tapct.jobs import Job
-from napari_tapct.painting import LabelClass
+from napari_tapct.painting import LabelClass, painting_of
 from napari_tapct.segment.live import Painted, missing_strokes, segment
 from napari_tapct.session import session_of
 from tapct_core.embedding import embed_cached
@@ -234,7 +234,7 @@ def test_a_run_that_was_dropped_while_it_waited_fits_nothing(docked, qtbot, monk
     painted = [Painted(scan.volume, scan.features, scan.parts["strokes"].data)]
     view = widget.segmenting.results.view(scan)
     with pytest.raises(ProbeCancelled):
-        segment(job, painted, (scan.volume, scan.features), widget.session.painting.classes, view, guided=False)
+        segment(job, painted, (scan.volume, scan.features), painting_of(widget.session).classes, view, guided=False)
     assert sent == []
 
 

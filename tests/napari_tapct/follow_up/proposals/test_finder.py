@@ -15,7 +15,7 @@ from napari_tapct.follow_up.proposals.finder import (
 )
 from napari_tapct.follow_up.proposals.sentences import explain, title_of
 from napari_tapct.layers import ct_image
-from napari_tapct.session import Scan
+from napari_tapct.scan import Scan
 from tapct_core.errors import UserError
 from tapct_core.io import load_ct
 from tapct_core.lesions import Finding, Study, Timepoint
