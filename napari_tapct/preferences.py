@@ -20,7 +20,11 @@ def preference(name: str) -> Any:
 
 
 def cache_limit_gb() -> float:
-    """Limit of the feature cache in 10^9 bytes; $TAPCT_CACHE_GB overrides the preference, as everywhere."""
-    import os
+    """Limit of the feature cache in 10^9 bytes; $TAPCT_CACHE_GB overrides the preference, as everywhere.
 
-    return float(os.environ.get("TAPCT_CACHE_GB", preference("cache_limit_gb")))
+    Raises UserError where the variable is no number.
+    """
+    from tapct_core.files import number_from_environment
+    from tapct_core.store import LIMIT
+
+    return number_from_environment(LIMIT, float(preference("cache_limit_gb")))

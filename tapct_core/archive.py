@@ -108,7 +108,7 @@ class _Request:
         """Writes ``target``; True if it was there, whole and of this scan, encoder and plan."""
         key = feature_key(volume, self.encoder, self.spec(), self.overlap)
         if target.exists() and not self.rebuild:
-            if load_features(target).provenance["key"] == key:
+            if load_features(target).provenance.get("key") == key:
                 return True
             raise UserError(
                 f"{target} holds the features of another scan, encoder or plan; name another folder or remove it"

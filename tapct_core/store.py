@@ -1,7 +1,7 @@
 """Feature maps on disk: one zarr group a scan, whole or not there, checked on reading, equal bytes for equal maps.
 
     scan.zarr/
-      zarr.json     format, geometry, provenance, a checksum of every array, and a seal over all that
+      zarr.json     format, geometry, provenance, a checksum of every array and file, and a seal over all that
       tokens/       (Z, Y, X, C) float16 in z slabs, not compressed
       hu/           (D, H, W) int16, compressed
       valid/  cls/  windows/
@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
+import logging
+import math
 import os
 import shutil
 import tempfile
@@ -32,21 +33,31 @@ import numpy as np
 from .atomic import atomic_folder
 from .errors import UserError
 from .features import FeatureMap
+from .files import number_from_environment, require_fits
 from .geometry import Geometry
 from .provenance import canonical
+from .store_files import read_array, sums_of
+from .strict_json import read_json
+
+log = logging.getLogger(__name__)
 
 FORMAT = "tapct-features"
 FORMAT_VERSION = 1
 
-DEFAULT_LIMIT_GB = 50.0
+DEFAULT_LIMIT_GB, LIMIT = 50.0, "TAPCT_CACHE_GB"
 SUFFIX = ".zarr"
 CHUNK_BYTES = 16 << 20
 STALE_SECONDS = 24 * 3600
 """Age at which an unfinished folder in the cache is taken for that of a killed process."""
 
-_ARRAYS = ("tokens", "valid", "hu", "cls", "windows")
+_ARRAYS = {"tokens": (4, "<f2"), "valid": (3, "|b1"), "hu": (3, "<i2"), "cls": (2, "<f2"), "windows": (2, "<i4")}
+"""What is stored: its number of axes and its dtype."""
 _COMPRESSED = ("hu", "valid")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class DamagedError(UserError):
+    """What stands there is no whole feature store of this version: a cache drops it, a person is told."""
 
 
 class DiskFullError(UserError):
@@ -78,9 +89,14 @@ def load_features(path: str | Path) -> FeatureMap:
     path = Path(path)
     facts = _read_facts(path)
     try:
+        held = _bytes_of(facts["arrays"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise _damaged(path, str(error)) from None
+    require_fits(held, str(path))
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            arrays = {name: _read_array(path / name, *facts["arrays"][name][:2]) for name in _ARRAYS}
+            arrays = {name: read_array(path, name, *facts["arrays"][name][:2], facts.get("files")) for name in _ARRAYS}
             wrong = [name for name in _ARRAYS if _checksum(arrays[name]) != facts["arrays"][name][2]]
             if wrong:
                 raise ValueError(f"{' and '.join(wrong)} do not have the checksum they were written with")
@@ -111,14 +127,17 @@ class FeatureStore:
 
     def __init__(self, folder: str | Path | None = None, limit_gb: float | None = None) -> None:
         self.folder = Path(folder) if folder is not None else default_folder()
-        self.limit_gb = float(os.environ.get("TAPCT_CACHE_GB", DEFAULT_LIMIT_GB)) if limit_gb is None else limit_gb
+        self.limit_gb = number_from_environment(LIMIT, DEFAULT_LIMIT_GB) if limit_gb is None else limit_gb
 
     def path(self, key: str) -> Path:
         """Where the map of this key lies or would lie."""
         return self.folder / f"{key}{SUFFIX}"
 
     def get(self, key: str) -> FeatureMap | None:
-        """The map of this key, or None. Raises UserError with the remedy when the entry is damaged or foreign."""
+        """The map of this key, or None. A damaged entry is dropped, with a warning in the log.
+
+        Raises UserError where the entry may not be read, or is a whole map of another key.
+        """
         path = self.path(key)
         while True:
             before = _identity(path)
@@ -126,10 +145,14 @@ class FeatureStore:
                 return None
             try:
                 features = load_features(path)
-            except UserError:
+            except UserError as error:
                 if _identity(path) != before:  # evicted or replaced while it was read
                     continue
-                raise
+                if not isinstance(error, DamagedError):
+                    raise
+                log.warning("%s is damaged and dropped from the cache: %s", path.name, error)
+                _remove(path)
+                return None
             if features.provenance.get("key") != key:
                 raise _damaged(path, "it holds the features of another scan, encoder or plan")
             _touch(path)
@@ -194,8 +217,7 @@ def _write(folder: Path, features: FeatureMap) -> None:
         "overlap": features.overlap,
         "provenance": features.provenance,
     }
-    facts["seal"] = _seal(facts)
-    group = zarr.open_group(str(folder), mode="w", zarr_format=3, attributes={"tapct": facts})
+    group = zarr.open_group(str(folder), mode="w", zarr_format=3)
     for name, array in arrays.items():
         if array.size == 0:
             continue  # its shape says all
@@ -209,26 +231,27 @@ def _write(folder: Path, features: FeatureMap) -> None:
             compressors=codec,
         )
         target[...] = array
+    facts["files"] = sums_of(folder)
+    facts["seal"] = _seal(facts)
+    group.update_attributes({"tapct": facts})
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
     try:
-        text = (path / "zarr.json").read_bytes()
+        attributes = read_json(path / "zarr.json")["attributes"]
+        facts = attributes.get("tapct")
     except (FileNotFoundError, NotADirectoryError):
         if not path.exists():
             raise UserError(f"{path} does not exist; make it with `tapct embed`") from None
-        raise UserError(f"{path} is not a feature store (no zarr.json); name one that `tapct embed` wrote") from None
+        raise DamagedError(f"{path} is not a feature store (no zarr.json); name one that `tapct embed` wrote") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
-    try:
-        attributes = json.loads(text)["attributes"]
-        facts = attributes.get("tapct")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _damaged(path, "its zarr.json cannot be read") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise UserError(f"{path} is a zarr store of something else; name one that `tapct embed` wrote")
+        raise DamagedError(f"{path} is a zarr store of something else; name one that `tapct embed` wrote")
     if facts.get("format_version") != FORMAT_VERSION:
-        raise UserError(
+        raise DamagedError(
             f"{path} has version {facts.get('format_version')} of the format, this program reads {FORMAT_VERSION}; "
             "embed the scan again"
         )
@@ -237,19 +260,24 @@ def _read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _read_array(path: Path, shape: list[int], dtype: str) -> np.ndarray:
-    """One array, if it is what the sealed description says: an altered shape must not allocate."""
-    import zarr
-
-    if 0 in shape:
-        return np.zeros(shape, dtype)
-    array = zarr.open_array(str(path), mode="r")
-    if list(array.shape) != shape or array.dtype != np.dtype(dtype):
-        raise ValueError(f"{path.name} is {array.shape} {array.dtype}, not {tuple(shape)} {dtype}")
-    return array[...]
+def _bytes_of(arrays: dict[str, list]) -> int:
+    """What the arrays of a description take in memory. Raises ValueError where one has another dtype or axes."""
+    held = 0
+    for name, (axes, dtype) in _ARRAYS.items():
+        shape = arrays[name][0]
+        if arrays[name][1] != dtype or len(shape) != axes or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"{name} is no array of {axes} axes of {dtype}")
+        held += math.prod(shape) * np.dtype(dtype).itemsize
+    return held
 
 
 def _assemble(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> FeatureMap:
+    words = facts["provenance"]
+    if not isinstance(words, dict) or not all(isinstance(word, str) for word in words.values()):
+        raise ValueError("its provenance is not in words")
+    window = facts["window_tokens"]
+    if len(window) != 3 or not all(type(n) is int and n >= 0 for n in window) or not 0 <= facts["overlap"] < 1:
+        raise ValueError("its windows are not such as are laid out")
     return FeatureMap(
         geometry=Geometry(arrays["valid"].shape, np.array(facts["affine"])),
         hu_geometry=Geometry(arrays["hu"].shape, np.array(facts["hu_affine"])),
@@ -277,7 +305,8 @@ def _checksum(array: np.ndarray) -> int:
 
 
 def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is damaged ({why}); remove it and embed the scan again, or ask for a rebuild")
+    why = " ".join(why.split())[:200]
+    return DamagedError(f"{path} is damaged ({why}); remove it and embed the scan again, or ask for a rebuild")
 
 
 def _disk_error(path: Path, error: OSError) -> UserError:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up: a file imports only from files above it, on its own line or earlier.
 ROWS = """
-lazy errors atomic progress
+lazy errors files strict_json atomic progress
 geometry
 volume
 body hu_windows
@@ -27,7 +27,7 @@ synthetic_lesions synthetic samples
 preprocessing crops cpu_kernels vit
 encoders
 sliding_windows features
-provenance store embedding_state embedding archive
+provenance store_files store embedding_state embedding archive
 matching
 probe
 lesions

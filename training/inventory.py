@@ -56,7 +56,7 @@ def write_inventory(store: Path, scans: list[ScanInfo]) -> None:
     """Write inventory.csv (a line a scan) and inventory.png (a panel a column) into the store."""
     rows = []
     for scan in scans:
-        header = zarr.open_array(store / "scans" / f"{scan.scan_id}.zarr", mode="r").attrs["header"]
+        header = zarr.open_array(store / "scans" / f"{scan.scan_id}.zarr", mode="r", zarr_format=3).attrs["header"]
         rows.append(
             {"scan": scan.scan_id, "kind": header.get("kind", ""), **{c: header.get(c, UNSTATED) for c in COLUMNS}}
         )

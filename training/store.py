@@ -215,7 +215,7 @@ class CropStore:
                 self._open.move_to_end(scan_id)
                 return self._open[scan_id]
         try:
-            array = zarr.open_array(self.root / "scans" / f"{scan_id}.zarr", mode="r")
+            array = zarr.open_array(self.root / "scans" / f"{scan_id}.zarr", mode="r", zarr_format=3)
             shape = tuple(array.attrs["body_shape"])
             bits = np.frombuffer(base64.b64decode(array.attrs["body"]), dtype=np.uint8)
             body = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
@@ -259,7 +259,7 @@ def write_index(root: Path) -> list[ScanInfo]:
         if folder.name.startswith("."):
             continue
         try:
-            array = zarr.open_array(folder, mode="r")
+            array = zarr.open_array(folder, mode="r", zarr_format=3)
             spacing = Geometry(array.shape, np.array(array.attrs["affine_lps"])).spacing_mm
             bits = np.frombuffer(base64.b64decode(array.attrs["body"]), dtype=np.uint8)
         except Exception:  # not readable as a scan: left out, and an ingest writes it anew

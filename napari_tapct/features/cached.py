@@ -37,10 +37,7 @@ def is_cached(volume: CTVolume, choice: EmbeddingChoice) -> bool:
 
 
 def open_cached(volume: CTVolume, choice: EmbeddingChoice) -> FeatureMap | None:
-    """The features, or None where the cache lacks them or only the loaded encoder can tell which they are.
-
-    Raises UserError where the entry is damaged.
-    """
+    """The features, or None where the cache lacks them whole or only the loaded encoder can tell which they are."""
     key = _key(volume, choice)
     return None if key is None else FeatureStore(limit_gb=cache_limit_gb()).get(key)
 

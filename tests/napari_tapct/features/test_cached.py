@@ -78,10 +78,11 @@ def test_without_a_hash_in_a_config_the_mark_goes_by_name(volume, cached):
     assert is_cached(volume, EmbeddingChoice(UNTRAINED)) and open_cached(volume, EmbeddingChoice(UNTRAINED)) is None
 
 
-def test_a_damaged_entry_is_said_to_be_damaged(volume, cached):
-    (FeatureStore().path(cached.provenance["key"]) / "zarr.json").write_text("{}")
-    with pytest.raises(UserError, match="damaged"):
-        open_cached(volume, PLANS[0])
+def test_a_damaged_entry_is_dropped_and_said_to_be_damaged(volume, cached, caplog):
+    entry = FeatureStore().path(cached.provenance["key"])
+    (entry / "zarr.json").write_text("{}")
+    assert open_cached(volume, PLANS[0]) is None and not entry.exists()
+    assert "damaged and dropped" in caplog.text
 
 
 def test_opening_loads_no_torch(volume, cached, tmp_path):
