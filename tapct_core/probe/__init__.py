@@ -1,7 +1,8 @@
 """Segmentation from frozen features by a linear layer. ``LinearProbe`` is the way in."""
 
 from ..progress import ProbeCancelled
-from .linear import LinearProbe, Recipe
+from .linear import LinearProbe
+from .model import Recipe
 from .report import dice_report
 
 __all__ = ["LinearProbe", "ProbeCancelled", "Recipe", "dice_report"]

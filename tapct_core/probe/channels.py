@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -10,10 +9,9 @@ import numpy as np
 from ..features import FeatureMap
 from ..geometry import Geometry
 from .hu import TOKEN_CHANNELS, VOXEL_CHANNELS, VoxelScores, token_channels, voxel_channels
+from .model import Probe, Standard
 from .upsample import GridScores, ScoreField, axis_weights, used_span
 
-HU_FEATURES = (None, "token", "voxel")
-"""Nothing; HU on the token grid; or these and multi-scale filters read at each voxel, which see finer but less far."""
 BODY_HU = -500
 _STATISTICS_TOKENS = 20_000
 _SAMPLE_BLOCK = 2048
@@ -21,18 +19,6 @@ _SCORE_BLOCK = 4096
 
 _token_channels: WeakKeyDictionary[FeatureMap, np.ndarray] = WeakKeyDictionary()
 _statistics: WeakKeyDictionary[FeatureMap, dict] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True, eq=False)
-class Standard:
-    """Mean and standard deviation (D,) of each column, float64."""
-
-    mean: np.ndarray
-    std: np.ndarray
-
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        """Columns of mean 0 and deviation 1, float32."""
-        return ((x - self.mean) / self.std).astype(np.float32)
 
 
 def columns_at(features: FeatureMap, points_lps_mm: np.ndarray, hu_features: str | None) -> np.ndarray:
@@ -64,6 +50,18 @@ def statistics(features: FeatureMap, hu_features: str | None) -> Standard:
     if hu_features not in held:
         held[hu_features] = _measure(features, hu_features)
     return held[hu_features]
+
+
+def standard_of(probe: Probe, features: FeatureMap) -> Standard:
+    """The statistics that a scan's columns are standardised by, as the recipe says."""
+    return statistics(features, probe.recipe.hu_features) if probe.recipe.standardise == "scan" else probe.standard
+
+
+def pooled(standards: list[Standard]) -> Standard:
+    """Statistics of several scans taken together with equal weight."""
+    mean = np.mean([s.mean for s in standards], axis=0)
+    square = np.mean([s.std**2 + s.mean**2 for s in standards], axis=0)
+    return Standard(mean, np.sqrt(np.maximum(square - mean**2, 1e-6)))
 
 
 def body_tokens(features: FeatureMap, most: int) -> np.ndarray:

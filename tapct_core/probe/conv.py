@@ -16,9 +16,9 @@ from ..errors import UserError
 from ..features import FeatureMap
 from ..progress import Cancel, Progress, step
 from ..volume import LabelMap
-from .channels import raw_columns
-from .fitting import check_classes, log_frequencies, standard_of
-from .linear import LinearProbe, Pairs
+from .channels import raw_columns, standard_of
+from .classes import check_classes, log_frequencies
+from .model import AnyProbe, Pairs
 from .upsample import axis_weights, used_span
 
 STEPS = 400
@@ -30,7 +30,7 @@ VOXELS_PER_TOKEN = 3
 """Masks finer than this are thinned to it along each axis: between two tokens the scores are straight lines."""
 
 
-def fit_conv(probe: LinearProbe, pairs: Pairs, progress: Progress | None, cancel: Cancel | None) -> LinearProbe:
+def fit_conv(probe: AnyProbe, pairs: Pairs, progress: Progress | None, cancel: Cancel | None) -> AnyProbe:
     """``probe`` with weights trained on the masks of ``pairs``. Deterministic for the recipe's seed.
 
     Raises UserError for voxel features (there is no convolution over two grids) and for fewer than two classes.

@@ -10,25 +10,25 @@ from ..errors import UserError
 from ..features import FeatureMap
 from ..progress import Cancel, Progress, step
 from ..volume import LabelMap
-from .channels import Standard, columns_at, statistics
+from .channels import columns_at, pooled, standard_of, statistics
+from .classes import check_classes, log_frequencies, merged_names
 from .discriminant import Moments, choose_penalty, discriminant
-from .linear import LinearProbe, Memory, Pairs, Recipe
+from .model import AnyProbe, Memory, Pairs, Probe, Recipe
 from .predicting import require_same_features
 from .sampling import pick_voxels, zero_is_background
 
 CAP_PER_CLASS, CAP_TOTAL = 2_000, 40_000
-MOST_CLASSES = 255
 
 
 def fit_probe(
-    cls: type[LinearProbe],
+    cls: type[AnyProbe],
     pairs: Pairs,
     recipe: Recipe,
     zero: str,
     cap: int | None,
     progress: Progress | None,
     cancel: Cancel | None,
-) -> LinearProbe:
+) -> AnyProbe:
     """See :meth:`LinearProbe.fit`."""
     if not pairs:
         raise UserError("nothing to fit on; give at least one scan with labels")
@@ -58,7 +58,7 @@ def fit_probe(
     return _learn(probe, pairs, background, cap, progress, cancel)
 
 
-def extend_probe(probe: LinearProbe, pairs: Pairs, zero: str, cap: int | None) -> LinearProbe:
+def extend_probe(probe: AnyProbe, pairs: Pairs, zero: str, cap: int | None) -> AnyProbe:
     """See :meth:`LinearProbe.extend`."""
     if probe.memory is None:
         raise UserError("this probe keeps no labels to add to; fit it again with the old and the new strokes")
@@ -70,13 +70,13 @@ def extend_probe(probe: LinearProbe, pairs: Pairs, zero: str, cap: int | None) -
 
 
 def _learn(
-    probe: LinearProbe,
+    probe: AnyProbe,
     pairs: Pairs,
     background: bool,
     cap: int | None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
-) -> LinearProbe:
+) -> AnyProbe:
     """The probe after it has read ``pairs``, on top of what its memory holds already."""
     parts = []
     cap = cap or _default_cap(pairs)
@@ -119,7 +119,7 @@ def _learn(
 
 
 def _frequency_shift(
-    probe: LinearProbe, pairs: Pairs, classes: tuple[int, ...], background: bool, scale: float
+    probe: Probe, pairs: Pairs, classes: tuple[int, ...], background: bool, scale: float
 ) -> np.ndarray:
     """What frequencies add to the constants (K,): measured on masks, kept when strokes are added, 0 for strokes alone.
 
@@ -132,7 +132,7 @@ def _frequency_shift(
     return probe.recipe.prior * scale * log_frequencies(pairs, classes) if background else np.zeros(len(classes))
 
 
-def _read(probe: LinearProbe, features: FeatureMap, labels: LabelMap, background: bool, cap: int) -> tuple:
+def _read(probe: Probe, features: FeatureMap, labels: LabelMap, background: bool, cap: int) -> tuple:
     """Standardised columns (N, D), label values (N,) and groups (N,) of one scan's labelled voxels."""
     voxels = pick_voxels(features, labels, background, cap, np.random.default_rng(probe.recipe.seed))
     x = standard_of(probe, features).apply(columns_at(features, voxels.points, probe.recipe.hu_features))
@@ -141,51 +141,6 @@ def _read(probe: LinearProbe, features: FeatureMap, labels: LabelMap, background
     if lost:
         raise UserError(f"class {lost[0]} lies only where features are not numbers; embed the scan again")
     return x[good], voxels.values[good], voxels.groups[good]
-
-
-def standard_of(probe: LinearProbe, features: FeatureMap) -> Standard:
-    """The statistics that a scan's columns are standardised by, as the recipe says."""
-    return statistics(features, probe.recipe.hu_features) if probe.recipe.standardise == "scan" else probe.standard
-
-
-def pooled(standards: list[Standard]) -> Standard:
-    """Statistics of several scans taken together with equal weight."""
-    mean = np.mean([s.mean for s in standards], axis=0)
-    square = np.mean([s.std**2 + s.mean**2 for s in standards], axis=0)
-    return Standard(mean, np.sqrt(np.maximum(square - mean**2, 1e-6)))
-
-
-def merged_names(names: dict, colours: dict, pairs: Pairs) -> tuple[dict, dict]:
-    """Class names and colours of all label maps; the first to name a value wins. Raises UserError if two disagree."""
-    names, colours = dict(names), dict(colours)
-    for _, labels in pairs:
-        for value, name in labels.names.items():
-            if names.setdefault(value, name) != name:
-                raise UserError(
-                    f"label {value} is called {names[value]} in one scan and {name} in another; give both the same name"
-                )
-        for value, colour in labels.colours.items():
-            colours.setdefault(value, colour)
-    return names, colours
-
-
-def check_classes(classes: tuple[int, ...], names: dict[int, str]) -> None:
-    """Raises UserError unless there are 2 to 255 classes."""
-    if len(classes) == 1:
-        called = names.get(classes[0], f"class {classes[0]}")
-        raise UserError(
-            f"only {called} is labelled; paint a second class, such as background, or say that 0 is background"
-        )
-    if len(classes) > MOST_CLASSES:
-        raise UserError(f"there are {len(classes)} classes and a probe takes {MOST_CLASSES}; merge some")
-
-
-def log_frequencies(pairs: Pairs, classes: tuple[int, ...]) -> np.ndarray:
-    """Log share (K,) of each class among the voxels of the masks, a voxel being added to each."""
-    top = max(classes) + 1
-    counts = sum(np.bincount(labels.labels.reshape(-1), minlength=top)[:top] for _, labels in pairs)
-    counts = counts[list(classes)] + 1.0
-    return np.log(counts / counts.sum())
 
 
 def _default_cap(pairs: Pairs) -> int:

@@ -8,17 +8,14 @@ field, and the scanner's calibration. They must be embedded like the scan itself
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..features import FeatureMap
 from ..volume import CTVolume, LabelMap
-from .channels import body_tokens, columns_of
+from .channels import body_tokens, columns_of, standard_of
+from .model import AnyProbe
 from .upsample import axis_weights, softmax
-
-if TYPE_CHECKING:
-    from .linear import LinearProbe
 
 SOFT_HU = (-20.0, 250.0)
 """Labels with a mean in this range take up contrast; fat, lung, air and cortical bone do not."""
@@ -43,14 +40,12 @@ def shifted_phase(volume: CTVolume, labels: LabelMap, offsets_hu: dict[int, floa
     return _with_offset(volume, _offset_map(volume, mask, offsets_hu))
 
 
-def adapted(probe: LinearProbe, features: FeatureMap) -> LinearProbe:
+def adapted(probe: AnyProbe, features: FeatureMap) -> AnyProbe:
     """See :meth:`LinearProbe.adapted`: expectation-maximisation of the class frequencies on the scan's own tokens.
 
     Saerens, Latinne and Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities",
     Neural Computation 14:21 (2002). Air, which is left out of the tokens, would only swell the background.
     """
-    from .fitting import standard_of
-
     x = columns_of(features, body_tokens(features, _ADAPT_TOKENS), probe.recipe.hu_features)
     scores = (standard_of(probe, features).apply(x) @ probe.weights + probe.constants).T  # (K, N)
     shift = np.zeros(len(scores), np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +15,8 @@ from ..volume import CTVolume, LabelMap, Source
 from .channels import score_fields, statistics
 from .cleanup import keep_components, paint_strokes
 from .guided import GuidedScores, filter_radius
+from .model import Probe
 from .upsample import ScoreField, running_argmax, softmax, summed_plane
-
-if TYPE_CHECKING:
-    from .linear import LinearProbe
 
 Region = tuple[slice, slice, slice]
 Like = CTVolume | LabelMap | Geometry | None
@@ -30,7 +27,7 @@ FILTER_BYTES = 500_000_000
 
 
 def predict(
-    probe: LinearProbe,
+    probe: Probe,
     features: FeatureMap,
     like: Like,
     region: Region | None,
@@ -69,7 +66,7 @@ def predict(
 
 
 def predict_slabs(
-    probe: LinearProbe,
+    probe: Probe,
     features: FeatureMap,
     like: Like,
     first: int | None,
@@ -93,7 +90,7 @@ def predict_slabs(
 
 
 def probability_map(
-    probe: LinearProbe,
+    probe: Probe,
     features: FeatureMap,
     like: Like,
     region: Region | None,
@@ -141,7 +138,7 @@ def require_same_features(provenance: dict[str, str], dim: int, features: Featur
 
 
 def _planes(
-    probe: LinearProbe, features: FeatureMap, target: Geometry, whole: Geometry | None
+    probe: Probe, features: FeatureMap, target: Geometry, whole: Geometry | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Scores (K, ny, nx) and holes (ny, nx) or None of each slice of ``target``; filtered if ``whole`` is given.
 
@@ -179,7 +176,7 @@ def _bands(features: FeatureMap, target: Geometry, classes: int) -> list[slice]:
     return [slice(y, min(y + rows, target.shape[1])) for y in range(0, target.shape[1], rows)]
 
 
-def _fields(probe: LinearProbe, features: FeatureMap, target: Geometry) -> list[ScoreField]:
+def _fields(probe: Probe, features: FeatureMap, target: Geometry) -> list[ScoreField]:
     """The probe's scores, its standardisation folded into weights and constants of raw columns."""
     require_same_features(probe.provenance, probe.dim, features)
     scan = probe.recipe.standardise == "scan"

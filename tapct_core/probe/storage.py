@@ -10,14 +10,13 @@ import numpy as np
 
 from ..atomic import atomic_folder, atomic_path
 from ..errors import UserError
-from .channels import Standard
-from .linear import LinearProbe, Recipe
+from .model import AnyProbe, Probe, Recipe, Standard
 
 FORMAT = "tapct-probe-2"
 TENSORS, WORDS = "probe.safetensors", "probe.json"
 
 
-def save_probe(probe: LinearProbe, path: str | Path) -> Path:
+def save_probe(probe: Probe, path: str | Path) -> Path:
     """Writes ``path``: one file if it ends in .safetensors, else a folder. Raises UserError over anything else."""
     path = Path(path)
     check_free(path)
@@ -39,8 +38,8 @@ def check_free(path: Path) -> None:
         raise UserError(f"{path} is a file and no probe; name another place")
 
 
-def load_probe(path: str | Path) -> LinearProbe:
-    """Reads a probe's folder or file. Raises UserError if it is not there, damaged, or something else."""
+def load_probe(cls: type[AnyProbe], path: str | Path) -> AnyProbe:
+    """Reads a probe's folder or file as a ``cls``. Raises UserError if it is not there, damaged, or something else."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -56,12 +55,12 @@ def load_probe(path: str | Path) -> LinearProbe:
     if words.get("format") != FORMAT:
         raise UserError(f"{file} is not a probe of this version ({words.get('format', 'no format')}); fit it again")
     try:
-        return _probe(words, arrays)
+        return _probe(cls, words, arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is incomplete ({error}); fit it again") from None
 
 
-def _write(probe: LinearProbe, file: Path) -> None:
+def _write(probe: Probe, file: Path) -> None:
     from safetensors.numpy import save_file
 
     arrays = {
@@ -73,7 +72,7 @@ def _write(probe: LinearProbe, file: Path) -> None:
     save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, file, {"probe": json.dumps(_words(probe))})
 
 
-def _words(probe: LinearProbe) -> dict:
+def _words(probe: Probe) -> dict:
     return {
         "format": FORMAT,
         "classes": list(probe.classes),
@@ -87,12 +86,12 @@ def _words(probe: LinearProbe) -> dict:
     }
 
 
-def _probe(words: dict, arrays: dict[str, np.ndarray]) -> LinearProbe:
+def _probe(cls: type[AnyProbe], words: dict, arrays: dict[str, np.ndarray]) -> AnyProbe:
     weights, classes = arrays["weights"], tuple(int(c) for c in words["classes"])
     standard = Standard(arrays["mean"], arrays["std"])
     if weights.shape != (len(standard.mean), len(classes)) or arrays["constants"].shape != (len(classes),):
         raise ValueError(f"weights of {weights.shape} do not fit {len(classes)} classes")
-    return LinearProbe(
+    return cls(
         classes=classes,
         weights=weights,
         constants=arrays["constants"],

@@ -23,8 +23,9 @@ import torch
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.probe import LinearProbe, Recipe
-from tapct_core.probe.channels import Standard, raw_columns, statistics
+from tapct_core.probe.channels import pooled, raw_columns, statistics
 from tapct_core.probe.conv import dice_and_cross_entropy
+from tapct_core.probe.model import Standard
 from tapct_core.probe.upsample import axis_weights
 from tapct_core.volume import LabelMap
 
@@ -95,7 +96,7 @@ def fit_linear_conv(
         classes=classes,
         weights=weights,
         constants=constants,
-        standard=_pooled(standards),
+        standard=pooled(standards),
         recipe=Recipe(head="conv", hu_features=hu_features, seed=seed),
         dim=first.dim,
         provenance={key: value for key, value in first.provenance.items() if key not in ("scan", "key")},
@@ -216,10 +217,3 @@ def _blocks_per_scan(scans: int, columns: int) -> int:
 
 def _block_bytes(columns: int) -> int:
     return int(np.prod(BLOCK_TOKENS)) * (2 * columns + VOXELS_PER_TOKEN**3)
-
-
-def _pooled(standards: list[Standard]) -> Standard:
-    """Statistics of all training scans together, with equal weight; what a scan is standardised by is its own."""
-    mean = np.mean([s.mean for s in standards], axis=0)
-    square = np.mean([s.std**2 + s.mean**2 for s in standards], axis=0)
-    return Standard(mean, np.sqrt(np.maximum(square - mean**2, 1e-6)))
