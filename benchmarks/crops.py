@@ -38,7 +38,7 @@ from benchmarks.common import machine_line, markdown_table, ratio, take_turns, w
 from tapct_core.crops import Boxes, CropSpec, crop_resize, sample_boxes
 from tapct_core.preprocessing import InputSpec, resample_hu
 from training.augment import AugmentSpec
-from training.store import CropStore, create_store, write_scan
+from training.crop_store import CropStore, create_store, write_scan
 from training.views import ViewSpec, make_views
 
 BLOCK = (16, 320, 320)

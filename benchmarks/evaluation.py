@@ -25,7 +25,7 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.common import machine_line
-from benchmarks.probe_tasks import limb
+from benchmarks.probe.tasks import limb
 from tapct_core.body import body_mask
 from tapct_core.io import load_ct, save_labels
 from tapct_core.volume import CTVolume, LabelMap

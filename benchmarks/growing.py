@@ -21,7 +21,7 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.common import markdown_table, write_page
-from benchmarks.encoder_quality import PATIENTS
+from benchmarks.encoder_quality.measures import PATIENTS
 from tapct_core.errors import UserError
 from tapct_core.io import load_ct, load_labels
 from tapct_core.lesions import Mask

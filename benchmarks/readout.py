@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import markdown_table, write_page
-from benchmarks.encoder_quality import measure
+from benchmarks.encoder_quality.measures import measure
+from benchmarks.encoder_quality.organs import probe_scores
+from benchmarks.encoder_quality.rows import Embed, encoder_row, surrounded_row
 from tapct_core.encoders import load_encoder
 from tapct_core.encoders.outputs import LAST, Outputs
-
-from .quality_organs import probe_scores
-from .quality_rows import Embed, encoder_row, surrounded_row
 
 HEADS = ("logistic", "logistic + HU")
 OVERLAP = 0.25
@@ -76,7 +75,8 @@ def main() -> None:
 
 
 LEGEND = (
-    "Dice: mean over the organs of two dev scans (benchmarks/organs/README.md), both folds of alternating 40 mm slabs. "
+    "Dice: mean over the organs of two dev scans (benchmarks/encoder_quality/drawn/README.md), both folds of "
+    "alternating 40 mm slabs. "
     "Points: HARD follow-ups of dev patients, the whole volume searched, no prior, no HU. The last block is what the "
     "dense loss shaped and finds places best; blocks before it know better what a place is made of. A probe "
     "standardises each channel, so the factors are for cosines alone. One scan has contrast, one has none; differences "

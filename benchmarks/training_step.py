@@ -33,10 +33,10 @@ from benchmarks.common import machine_line, markdown_table, write_page
 from tapct_core.preprocessing import InputSpec
 from tapct_core.vit import ViTConfig
 from training.augment import NO_AUGMENT
-from training.heads import HeadSpec, unit
+from training.block_masks import block_masks
 from training.losses import dino, sinkhorn
 from training.losses.koleo import koleo_loss
-from training.masks import block_masks
+from training.projection_heads import HeadSpec, unit
 from training.student_teacher import LossSpec, StudentTeacher
 from training.views import Views, ViewSpec, make_views
 

@@ -3,7 +3,7 @@
     load_config(Path("training/configs/tap_ct_xs_3d.yaml"), ["data.root=STORE", "run.dir=runs/a", "schedule.steps=500"])
 
 The YAML files say where each value comes from. Crops, augmentations, heads and losses are described
-where they are used (views.py, augment.py, heads.py, student_teacher.py); this file joins them.
+where they are used (views.py, augment.py, projection_heads.py, student_teacher.py); this file joins them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tapct_core.preprocessing import InputSpec
 from tapct_core.vit import ViTConfig
 
 from .augment import AugmentSpec
-from .heads import HeadSpec
+from .projection_heads import HeadSpec
 from .settings import apply_overrides, build, read_yaml
 from .student_teacher import LossSpec
 from .views import ViewSpec
@@ -219,7 +219,7 @@ class Config:
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; it must not be negative")
         self._check_sizes()
-        self._check_course()
+        self._check_schedule()
 
     def _check_sizes(self) -> None:
         views, block, patch = self.views, self.data.block, self.model.patch_size
@@ -242,7 +242,7 @@ class Config:
         if self.loss.ibot > 0 and self.mask.probability == 0:
             raise UserError("iBOT has weight but nothing is masked; set loss.ibot=0 or mask.probability above 0")
 
-    def _check_course(self) -> None:
+    def _check_schedule(self) -> None:
         schedule = self.schedule
         if self.model.init_from is None and schedule.head_only_steps:
             raise UserError(

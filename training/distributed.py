@@ -92,13 +92,6 @@ def gather_objects(value: object) -> list:
     return values
 
 
-def any_rank(flag: bool, device: torch.device | str = "cpu") -> bool:
-    """Whether any rank says yes; all ranks get the same answer."""
-    if not is_distributed():
-        return flag
-    return bool(all_reduce_max(torch.tensor(int(flag), device=device)).item())
-
-
 def barrier() -> None:
     """Wait for all ranks."""
     if is_distributed():

@@ -31,8 +31,8 @@ from tapct_core.geometry import Geometry
 from tapct_core.volume import CTVolume
 
 from .candidates import Candidate, find_candidates
+from .crop_store import CELL, body_map, create_store, write_index, write_scan
 from .inventory import header_words, write_inventory
-from .store import CELL, body_map, create_store, write_index, write_scan
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import zarr
 from tapct_core.atomic import atomic_path
 from tapct_core.volume import CTVolume
 
-from .store import ScanInfo
+from .crop_store import ScanInfo
 
 UNSTATED = "not stated"
 COLUMNS = ("manufacturer", "sex", "age", "slice_mm", "kernel", "region", "contrast")

@@ -34,17 +34,17 @@ from tapct_core.errors import UserError
 from tapct_core.geometry import Shape
 
 from . import distributed, health
+from .block_masks import block_masks
 from .checkpoint import Checkpointer, optimiser_state, parameter_names
 from .config import Config, load_config
-from .course import Course
+from .crop_store import CropStore
 from .engine import build, prepare_process, teacher_backbone, wrap
 from .log import Meter, RunLog, progress_line, sample_flops
-from .masks import block_masks
 from .online import OnlineProbe
 from .optim import clip_gradients, parameter_groups
 from .run_folder import check_data, claim_folder, data_facts, write_status
+from .run_schedule import RunSchedule
 from .sampler import BatchPlan, MicroBatch, Prefetcher, Sampler
-from .store import CropStore
 from .student_teacher import LossReport, StudentTeacher
 from .views import Views, make_views
 
@@ -70,7 +70,7 @@ def pretrain(config: Config) -> str:
         parameter_groups(model.student, config.model.depth, config.optim.layer_decay, config.optim.patch_embed_lr),
         lr=peak, betas=config.optim.betas,
     )  # fmt: skip
-    course = Course(config, peak)
+    schedule = RunSchedule(config, peak)
     torch.manual_seed(config.seed + 1_000_003 * (distributed.rank() + 1))  # drop path: ranks draw apart
 
     # ---- where it stands
@@ -109,10 +109,10 @@ def pretrain(config: Config) -> str:
             waited = time.perf_counter() - asked
             done = step + 1
 
-            course.set(optimiser, step)
+            schedule.set(optimiser, step)
             micro_batches = [see(config, micro, device) for micro in batch]
             report = model.step_losses(
-                [views for views, _ in micro_batches], [mask for _, mask in micro_batches], course.temperature(step),
+                [views for views, _ in micro_batches], [mask for _, mask in micro_batches], schedule.temperature(step),
                 spacing_mm=[micro.spacing_mm.to(device) for micro in batch], student=student, sync=sync,
             )  # fmt: skip
             norm = clip_gradients(model.student.parameters(), config.optim.clip)
@@ -127,7 +127,7 @@ def pretrain(config: Config) -> str:
             else:
                 lost = 0
                 optimiser.step()
-                model.update_teacher(course.momentum(step))
+                model.update_teacher(schedule.momentum(step))
             optimiser.zero_grad(set_to_none=True)
             meter.step(waited)
 
@@ -138,7 +138,7 @@ def pretrain(config: Config) -> str:
                     log.record("damaged_scan", done, {"name": words.split()[1], "words": words})
                     log.say(f"skipped: {words}")
                 rates = meter.report(plan.size, crops, plan.size * flops, config.schedule.steps - done)
-                tell(log, alarm, config, done, report, {**course.values(step), "gradient_norm": float(norm)}, rates)
+                tell(log, alarm, config, done, report, {**schedule.values(step), "gradient_norm": float(norm)}, rates)
             if probe is not None and (done % config.online.every == 0 or done == config.schedule.steps):
                 backbone = teacher_backbone(model)
                 if distributed.is_main():

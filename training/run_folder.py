@@ -20,9 +20,9 @@ from tapct_core.errors import UserError
 
 from . import distributed
 from .config import Config, save_config
+from .crop_store import CropStore
 from .sampler import BatchPlan
 from .settings import build, read_yaml
-from .store import CropStore
 
 
 def read_run(run: Path) -> Config:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tapct_core.geometry import Shape
 
-from .store import CorruptScan, CropStore
+from .crop_store import CorruptScan, CropStore
 
 _ORDER, _PLACE, _VIEWS = 1, 2, 3
 """Streams of random numbers drawn from one seed, kept apart."""

@@ -26,12 +26,12 @@ from tapct_core.vit import VisionTransformer3D, ViTConfig
 
 from .distributed import all_reduce_mean
 from .ema import update_average
-from .heads import HeadSpec, ProjectionHead
 from .losses.dense import dense_loss, find_correspondences
 from .losses.dino import Rows, dino_loss
 from .losses.ibot import ibot_loss
 from .losses.koleo import koleo_loss
 from .losses.sinkhorn import KEEP, MIN_TEMPERATURE, CentredTargets, SinkhornTargets
+from .projection_heads import HeadSpec, ProjectionHead
 from .views import Views
 
 

@@ -3,7 +3,7 @@
 A similarity is no confidence (DeepLesion tracking: the score of a published tracker does not separate its hits
 from its misses), and a way back that ends at the click cannot see that a lesion has vanished. So the signs of
 a good place and of a persisting lesion are weighed by two logistic regressions, fitted on synthetic follow-ups
-whose truth is known (benchmarks/calibrate_matching.py) and kept in calibration.json.
+whose truth is known (scripts/calibrate_matching.py) and kept in calibration.json.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ import pytest
 from tapct_core.errors import UserError
 from tapct_core.vit import VisionTransformer3D
 from training.config import Config, load_config, save_config
-from training.course import Course
 from training.run_folder import recipe
+from training.run_schedule import RunSchedule
 from training.settings import apply_overrides, build, read_yaml
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "training" / "configs").glob("*.yaml"))
@@ -104,7 +104,7 @@ def test_a_warm_up_longer_than_the_run_is_scaled_with_a_warning():
         ).schedule
     assert (schedule.steps, schedule.warmup_steps) == (50, 5)
     with pytest.warns(UserWarning, match="taking 0"):
-        assert Course(load_config(XS, ["schedule.steps=1"]), 1.0).lr(0) > 0  # one step is a run, too
+        assert RunSchedule(load_config(XS, ["schedule.steps=1"]), 1.0).lr(0) > 0  # one step is a run, too
     assert load_config(XS, ["schedule.steps=1200"]).schedule.warmup_steps == 100
 
 

@@ -12,9 +12,9 @@ from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
 from tapct_core.volume import CTVolume
 from training.candidates import find_candidates
+from training.crop_store import CropStore
 from training.ingest import Layout, body_box, ingest, lay_out, main, reason_against
 from training.inventory import UNSTATED, age_band, slice_band, tally
-from training.store import CropStore
 
 
 @pytest.fixture

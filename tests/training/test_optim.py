@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tapct_core.vit import ViTConfig
-from training.heads import HeadSpec
 from training.optim import clip_gradients, parameter_groups, set_rates
+from training.projection_heads import HeadSpec
 from training.student_teacher import Branch
 
 HEAD = HeadSpec(prototypes=6, hidden=8, bottleneck=4)

@@ -105,7 +105,7 @@ distributed.shut_down()
 """
 
 
-def assert_same_course(a: Path, b: Path) -> None:
+def assert_same_losses(a: Path, b: Path) -> None:
     """Equal first steps up to the order of sums; later ones may drift as rounding grows."""
     for step, (one, two) in enumerate(zip(numbers(a), numbers(b), strict=True)):
         for name in ("dino", "ibot", "koleo", "gradient_norm"):
@@ -140,7 +140,7 @@ def test_two_ranks_resume_bit_for_bit_and_hand_over_to_one(store, tiny, tmp_path
 
     # two ranks see the global batch of one rank, and learn the same up to the order of sums
     assert main([str(tiny), *words(store, tmp_path / "alone", *still)]) == 0
-    assert_same_course(tmp_path / "alone", tmp_path / "still")
+    assert_same_losses(tmp_path / "alone", tmp_path / "still")
 
     # one rank without numbers: both skip the step, and write down whose crops they were
     record = read_log(tmp_path / "broken", "non_finite")[0]
@@ -158,7 +158,7 @@ def test_accumulated_halves_are_the_whole_batch(store, tiny, whole, tmp_path):
     still = ["model.drop_path=0.0", "schedule.steps=4", "schedule.teacher_temperature_steps=2"]
     assert main([str(tiny), *words(store, tmp_path / "one", *still)]) == 0
     assert main([str(tiny), *words(store, tmp_path / "two", *still, "batch.per_rank=2", "batch.accumulate=2")]) == 0
-    assert_same_course(tmp_path / "one", tmp_path / "two")
+    assert_same_losses(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from training.crop_store import CropStore
 from training.sampler import BatchPlan, Prefetcher, Sampler
-from training.store import CropStore
 
 BLOCK = (8, 24, 24)
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from tapct_core.preprocessing import InputSpec
 from tapct_core.vit import ViTConfig
 from training.augment import AugmentSpec
-from training.heads import HeadSpec
-from training.masks import block_masks
+from training.block_masks import block_masks
+from training.projection_heads import HeadSpec
 from training.student_teacher import LossSpec, StudentTeacher
 from training.views import ViewSpec, make_views
 

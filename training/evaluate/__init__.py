@@ -1,8 +1,13 @@
 """The paper's frozen-feature evaluation: ``python -m training.evaluate segmentation|classification|...``.
 
-cases.py     what is evaluated: cases, data sets, splits
-run.py       the run folder: one JSON a finished case, so that everything resumes and shards
-features.py  rows of a table (an encoder and its input plan) and their frozen embeddings, made once
+A task reads a data set, embeds its cases for every row, fits heads on frozen features and scores them. From the ground
+up, a file imports from its own folder and those above it:
 
-A task reads a data set, embeds its cases for every row, fits heads on frozen features and scores them.
+runs/        the run folder: one JSON a finished case, so that everything resumes and shards
+datasets/    what is evaluated: cases, labels, splits, and a reader for each layout
+metrics/     overlap, ranking, intervals and tests, on arrays
+heads/       what is trained on frozen features, and nested cross-validation
+embeddings/  rows of a table (an encoder and its input plan) and their frozen features, made once
+report/      tables, curves, and the page
+tasks/       one file a task
 """

@@ -1,4 +1,4 @@
-"""``python -m training.evaluate TASK``: one file a task; this one parses and turns errors into exit codes.
+"""``python -m training.evaluate TASK``: one file of tasks/ each; this one parses and turns errors into exit codes.
 
 0: the output is whole. 2: the input is wrong, in one line on stderr. 130: stopped; the same command goes on.
 """
@@ -12,11 +12,9 @@ from importlib import import_module
 from tapct_core.cli import Parser
 from tapct_core.errors import UserError
 
-from .run import say
+from .runs.run_folder import say
 
 TASKS = ("segmentation", "classification", "ablation", "retrieval", "matching", "report")
-FILES = {"matching": "point_matching"}
-"""Where a task's file is not called as the task."""
 
 EPILOG = """example:
   python -m training.evaluate segmentation --dataset amos22 --root AMOS22 \\
@@ -36,7 +34,7 @@ def build_parser() -> Parser:
     )
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
     for task in TASKS:
-        import_module(f".{FILES.get(task, task)}", __package__).add_parser(tasks)
+        import_module(f".tasks.{task}", __package__).add_parser(tasks)
     return parser
 
 

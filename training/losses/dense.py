@@ -19,7 +19,7 @@ from torch import Tensor
 from tapct_core.crops import seeded_uniforms
 from tapct_core.geometry import Shape
 
-from ..heads import unit
+from ..projection_heads import unit
 from ..views import Placement
 
 _RIM = 0.25

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..heads import unit
+from ..projection_heads import unit
 
 _CLOSE = 1e-4
 """Neighbours nearer than this no longer push harder: the plain -log d is infinite for two equal crops."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..cases import Dataset
 from . import amos22, folder, lits17
+from .cases import Dataset
 
 READERS = {"amos22": amos22.read, "lits17": lits17.read, "folder": folder.read}
 """Layout -> ``read(root) -> Dataset``."""

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tapct_core.errors import UserError
 
-from ..cases import Case, Dataset
-from ..run import read_json
+from ..runs.run_folder import read_json
+from .cases import Case, Dataset
 
 FIRST_MR = 500
 PARTS = {"train": ("training", "imagesTr", "labelsTr"), "test": ("validation", "imagesVa", "labelsVa")}

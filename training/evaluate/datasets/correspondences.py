@@ -17,7 +17,7 @@ import numpy as np
 
 from tapct_core.errors import UserError
 
-from ..cases import Case, Dataset
+from .cases import Case, Dataset
 from .folder import case_name, read_rows
 
 LISTING = "points.csv"

@@ -18,7 +18,7 @@ from pathlib import Path
 from tapct_core.errors import UserError
 from tapct_core.io.suffixes import stem_of
 
-from ..cases import Case, Dataset
+from .cases import Case, Dataset
 
 LISTING, CLASSES = "cases.csv", "classes.csv"
 SPLITS = ("", "train", "test")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tapct_core.errors import UserError
 
-from ..cases import Case, Dataset
+from .cases import Case, Dataset
 
 CLASSES = {1: "liver", 2: "tumour"}
 NOTE = (

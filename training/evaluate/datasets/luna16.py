@@ -18,9 +18,9 @@ import numpy as np
 
 from tapct_core.errors import UserError
 
-from ..cases import Case, Dataset
-from ..samples import Labelled, Target
+from .cases import Case, Dataset
 from .folder import read_rows
+from .labelled import Labelled, Target
 
 CANDIDATES = ("candidates_V2.csv", "candidates.csv")
 CLASSES = ("no nodule", "nodule")

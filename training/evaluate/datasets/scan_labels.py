@@ -17,9 +17,9 @@ import numpy as np
 
 from tapct_core.errors import UserError
 
-from ..cases import Case, Dataset
-from ..samples import Labelled, Target
+from .cases import Case, Dataset
 from .folder import LISTING, case_name, read_rows
+from .labelled import Labelled, Target
 
 MOST_CLASSES = 20
 

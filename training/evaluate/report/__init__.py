@@ -1,0 +1,1 @@
+"""What a task leaves behind, and the page that is made of it."""
