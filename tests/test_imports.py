@@ -52,8 +52,7 @@ OTHERS = {"tapct_core", "training", "napari_tapct", "benchmarks", "scripts", "te
 # Circles that are still to be cut. It only ever shrinks: a circle that is gone, or has become smaller, is changed here.
 KNOWN_CIRCLES = """
 napari_tapct/follow_up/views/link_bar.py napari_tapct/follow_up/views/linked.py
-tapct_core/probe/conv.py tapct_core/probe/fitting.py tapct_core/probe/linear.py tapct_core/probe/phase.py tapct_core/probe/predicting.py tapct_core/probe/storage.py
-"""  # noqa: E501
+"""
 
 
 @cache
