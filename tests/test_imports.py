@@ -35,6 +35,7 @@ sliding_windows features
 provenance store_files store embedding_state embedding archive
 matching
 probe
+delineation
 lesions
 pictures thumbnails
 export

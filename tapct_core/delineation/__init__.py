@@ -1,0 +1,1 @@
+"""From strokes and probabilities to labels on the scan's own voxels."""
