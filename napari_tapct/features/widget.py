@@ -3,55 +3,28 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QComboBox,
-    QDoubleSpinBox,
-    QFileDialog,
-    QFormLayout,
-    QGroupBox,
-    QHBoxLayout,
-    QLabel,
-    QMessageBox,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QMessageBox, QPushButton, QVBoxLayout, QWidget
 
 from tapct_core.provenance import comparable
 
 from ..callbacks import bind_key, living
 from ..clicks import clicker
 from ..jobs import Job, JobBar
-from ..preferences import preference
 from ..scan import Scan
 from ..session import run_for, session_of
 from ..torch_loading import load_torch
 from .cached import is_cached
 from .embedding import EmbeddingChoice, embed_scan
-from .encoder_choice import PACKAGED, Choice, choices, folder_choice, gpu_in_sight
+from .form import EncoderForm
 from .views import heat_limits, pca_colours, pca_layer, similarity_layer
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
-
-PLANS = (
-    ("As the encoder was trained", None),
-    ("Finer: even spacing in mm", "spacing"),
-    ("As the release: 224 × 224 a slice", "release"),
-)
-DEVICES = (("Automatic", "auto"), ("CPU", "cpu"), ("GPU (CUDA)", "cuda"))
-OVERLAP = 0.25
-"""Of the packaged encoder, which can afford it: without it borders of windows show in the similarity to a click."""
-ON_CPU = "⚠ Without a GPU embedding a scan takes minutes instead of seconds. You can go on working meanwhile."
-ON_CPU_SMALL = (
-    "⚠ Without a GPU embedding a scan takes up to a minute with this encoder. You can go on working meanwhile."
-)
-
 
 class FeaturesWidget(QWidget):
     """Docked widget; works on the scan that is shown."""
@@ -66,6 +39,7 @@ class FeaturesWidget(QWidget):
         self._waiting: list[Scan] = []
         self._looking: Job | None = None
         self._marks: dict[tuple, bool] = {}
+        self._on_gpu = False  # known when an encoder is loaded
         column = QVBoxLayout(self)
         column.addWidget(self._encoder_box())
         column.addWidget(self._embed_box())
@@ -73,45 +47,19 @@ class FeaturesWidget(QWidget):
         column.addStretch(1)
         self.session.scans_changed.connect(living(self.refresh))
         self.session.features_changed.connect(living(self._on_features))
-        self._on_encoder()
+        self.refresh()
 
     # The form.
 
     def _encoder_box(self) -> QGroupBox:
         box = QGroupBox("Encoder")
-        form = QFormLayout(box)
-        self.encoder = QComboBox()
-        for choice in choices():
-            self.encoder.addItem(choice.title, choice)
-        self.folder = QPushButton("Folder …")
-        self.folder.setToolTip("A folder with config.json and model.safetensors")
-        self.folder.clicked.connect(self._on_folder)
-        row = QHBoxLayout()
-        row.addWidget(self.encoder, 1)
-        row.addWidget(self.folder)
-        self.about = _wrapped()
-        self.device = QComboBox()
-        for title, name in DEVICES:
-            self.device.addItem(title, name)
-        self.device.setCurrentIndex(self.device.findData(preference("device")))
-        self.on_cpu = _wrapped()
-        self.on_cpu.setStyleSheet("color: #ffb454")
-        self.plan = QComboBox()
-        for title, name in PLANS:
-            self.plan.addItem(title, name)
-        self.overlap = QDoubleSpinBox(minimum=0.0, maximum=0.75, singleStep=0.25)
-        self.overlap.setToolTip("Share of a window that the next one repeats: smoother, but 4 to 64 times the time")
-        form.addRow(row)
-        form.addRow(self.about)
-        form.addRow("Device", self.device)
-        form.addRow(self.on_cpu)
-        form.addRow("Grid", self.plan)
-        form.addRow("Overlap", self.overlap)
-        self.encoder.currentIndexChanged.connect(self._on_encoder)
-        self.device.currentIndexChanged.connect(self._on_device)
-        self.plan.currentIndexChanged.connect(self.refresh)
-        self.overlap.valueChanged.connect(self.refresh)
-        self._on_device()
+        column = QVBoxLayout(box)
+        self.form = EncoderForm()
+        self.form.changed.connect(living(self.refresh))
+        self.about, self.warning = _wrapped(), _wrapped()
+        self.warning.setStyleSheet("color: #ffb454")
+        for part in (self.form.native, self.about, self.warning):
+            column.addWidget(part)
         return box
 
     def _embed_box(self) -> QGroupBox:
@@ -157,23 +105,12 @@ class FeaturesWidget(QWidget):
 
     # What the form says.
 
-    @property
-    def choice(self) -> EmbeddingChoice:
-        """What is chosen now."""
-        return EmbeddingChoice(
-            encoder=self._chosen.name,
-            device=self.device.currentData(),
-            plan=self.plan.currentData(),
-            overlap=round(self.overlap.value(), 2),
-        )
-
-    @property
-    def _chosen(self) -> Choice:
-        return self.encoder.currentData()
-
     def refresh(self, *_: object) -> None:
         """Says what can be done with the scan that is shown."""
-        scan = self.session.active
+        scan, warning = self.session.active, "" if self._on_gpu else self.form.warning
+        self.about.setText(self.form.chosen.words)
+        self.warning.setText(warning)
+        self.warning.setVisible(bool(warning))
         busy = self.job is not None and self.job.running
         self.embed_button.setEnabled(scan is not None and not busy)
         self.all_button.setEnabled(len(self.session.scans) > 1 and not busy)
@@ -196,10 +133,10 @@ class FeaturesWidget(QWidget):
         return "no features yet."
 
     def _mark_key(self, scan: Scan) -> tuple:
-        return id(scan), self._chosen.name, self.plan.currentData(), self.overlap.value()
+        return id(scan), self.form.choice
 
     def _look_into_cache(self, scan: Scan) -> None:
-        key, choice = self._mark_key(scan), self.choice
+        key, choice = self._mark_key(scan), self.form.choice
         self._marks[key] = False
 
         def done(found: bool) -> None:
@@ -210,28 +147,6 @@ class FeaturesWidget(QWidget):
         job = Job("Looking into the cache", lambda job: is_cached(scan.volume, choice), owner=self, done=done)
         run_for(scan, job)
 
-    def _on_encoder(self, *_: object) -> None:
-        self.about.setText(self._chosen.words)
-        small = self._chosen.name == PACKAGED
-        self.overlap.setValue(OVERLAP if small else 0.0)
-        self.on_cpu.setText(ON_CPU_SMALL if small else ON_CPU)
-        self.refresh()
-
-    def _on_device(self, *_: object) -> None:
-        device = self.device.currentData()
-        self.on_cpu.setVisible(device == "cpu" or (device == "auto" and not gpu_in_sight()))
-
-    def _on_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Folder with config.json and model.safetensors")
-        if path:
-            self.choose_folder(Path(path))
-
-    def choose_folder(self, folder: Path) -> None:
-        """Takes an encoder from a folder."""
-        choice = folder_choice(folder)
-        self.encoder.addItem(choice.title, choice)
-        self.encoder.setCurrentIndex(self.encoder.count() - 1)
-
     # Embedding.
 
     def _on_embed(self) -> None:
@@ -241,14 +156,14 @@ class FeaturesWidget(QWidget):
         self._start([scan for scan in self.session.scans if scan.features is None])
 
     def _start(self, scans: list[Scan]) -> None:
-        if self._chosen.download_mb and not self._agrees():
+        if self.form.chosen.download_mb and not self._agrees():
             return
         self._waiting = scans
         self._next()
 
     def _agrees(self) -> bool:
         """The one place from which the network may be used."""
-        chosen = self._chosen
+        chosen = self.form.chosen
         asked = f"{chosen.words}<br><br>Download it now (about {chosen.download_mb} MB) and accept its licence?"
         return QMessageBox.question(self, "Download?", asked) == QMessageBox.Yes
 
@@ -261,8 +176,8 @@ class FeaturesWidget(QWidget):
 
     def embed(self, scan: Scan) -> Job:
         """Starts embedding a scan; the session says ``features_changed`` when it is done."""
-        chosen = self._chosen
-        choice = EmbeddingChoice(**{**self.choice.__dict__, "download": bool(chosen.download_mb)})
+        chosen = self.form.chosen
+        choice = replace(self.form.choice, download=bool(chosen.download_mb))
         loaded = self.session.encoder if self._is_loaded(choice) else None
         focus = self.session.focus_lps_mm(scan)
 
@@ -270,7 +185,7 @@ class FeaturesWidget(QWidget):
             encoder, features = found
             if encoder is not None:
                 self.session.encoder, self._loaded_choice = encoder, (choice.encoder, choice.device)
-                self.on_cpu.setVisible(encoder.device.type == "cpu")
+                self._on_gpu = encoder.device.type != "cpu"
             self.session.set_features(scan, features)
             if "torch" not in sys.modules:  # a click on the features will want it in a moment
                 Job("Loading PyTorch", lambda job: load_torch(), owner=self).start()

@@ -51,8 +51,7 @@ widgets["Scans"].opened.connect(opened.extend)
 widgets["Scans"].open_files([scan])
 wait(lambda: opened, "open")
 session = widgets["Scans"].session
-box = widgets["Features"].encoder
-box.setCurrentIndex(next(i for i in range(box.count()) if box.itemData(i).name == "untrained-xs-3d"))
+widgets["Features"].form.choose("untrained-xs-3d")
 widgets["Features"].embed(session.active)
 wait(lambda: session.active.features is not None, "embed")
 segment = widgets["Segment"]

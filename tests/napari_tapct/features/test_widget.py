@@ -28,8 +28,7 @@ def docked(make_napari_viewer_proxy, ct_files):
     viewer = make_napari_viewer_proxy(show=True)
     viewer.open(ct_files["straight.nii.gz"], plugin="napari-tapct")
     _, widget = viewer.window.add_plugin_dock_widget("napari-tapct", "Features")
-    index = next(i for i in range(widget.encoder.count()) if widget.encoder.itemData(i).name == UNTRAINED)
-    widget.encoder.setCurrentIndex(index)
+    widget.form.choose(UNTRAINED)
     return viewer, widget
 
 
@@ -73,7 +72,7 @@ def test_preferences_are_those_of_the_manifest():
 
 def test_embed_then_open_from_the_cache_at_once(docked, ct_files, qtbot):
     viewer, widget = docked
-    assert "no features yet" in widget.state.text() and widget.on_cpu.text()
+    assert "no features yet" in widget.state.text() and widget.warning.text()
     QTest.keyClick(canvas_of(viewer), Qt.Key_E, Qt.ShiftModifier)
     wait_for_features(widget, qtbot)
     first = widget.session.active.features
@@ -157,8 +156,7 @@ def test_colours_and_similarity_at_a_click(docked, qtbot):
 
 def test_hub_encoder_asks_before_it_uses_the_network(docked, monkeypatch):
     viewer, widget = docked
-    index = next(i for i in range(widget.encoder.count()) if widget.encoder.itemData(i).name == "tap-ct-b-3d")
-    widget.encoder.setCurrentIndex(index)
+    widget.form.choose("tap-ct-b-3d")
     asked = []
     monkeypatch.setattr(QMessageBox, "question", lambda *words: asked.append(words[-1]) or QMessageBox.No)
     QTest.mouseClick(widget.embed_button, Qt.LeftButton)
