@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-from weakref import WeakMethod, ref
+from typing import Any
+from weakref import WeakMethod
 
 from qtpy.compat import isalive
-
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-    from qtpy.QtWidgets import QAbstractButton
 
 
 def living(method: Callable) -> Callable[..., Any]:
@@ -24,15 +20,3 @@ def living(method: Callable) -> Callable[..., Any]:
         return None
 
     return call
-
-
-def bind_key(viewer: Viewer, key: str, button: QAbstractButton) -> None:
-    """Clicks ``button`` on ``key`` while it lives. Layers swallow most keys, but not Shift with a letter."""
-    weak = ref(button)
-
-    def pressed(_viewer: Viewer) -> None:
-        found = weak()
-        if found is not None and isalive(found):
-            found.click()
-
-    viewer.bind_key(key, pressed, overwrite=True)

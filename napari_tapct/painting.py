@@ -11,6 +11,7 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 
+from .keys import SHORTCUTS
 from .layers import GEOMETRY, SOURCE, placement
 from .scan import Scan, origin_of
 from .session import Session
@@ -200,8 +201,8 @@ class Painting:
     def watch(self, layer: Labels) -> None:
         """Remembers what is painted on a layer. napari's own undo forgets everything when the slice changes."""
         layer.events.paint.connect(self._on_paint)
-        layer.bind_key("Control-Z", lambda _: self.undo(), overwrite=True)
-        layer.bind_key("Control-Shift-Z", lambda _: self.redo(), overwrite=True)
+        layer.bind_key(SHORTCUTS["layer undo"].key, lambda _: self.undo(), overwrite=True)
+        layer.bind_key(SHORTCUTS["layer redo"].key, lambda _: self.redo(), overwrite=True)
 
     def undo(self) -> bool:
         """Takes the last stroke back, on whatever slice and scan it is; False if there is none."""

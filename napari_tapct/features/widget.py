@@ -12,9 +12,10 @@ from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QMessageBox, QPushBut
 
 from tapct_core.provenance import comparable
 
-from ..callbacks import bind_key, living
+from ..callbacks import living
 from ..clicks import clicker
 from ..jobs import Job, JobBar
+from ..keys import SHORTCUTS, key_button
 from ..scan import Scan
 from ..session import run_for, session_of
 from ..torch_loading import load_torch
@@ -66,13 +67,10 @@ class FeaturesWidget(QWidget):
         box = QGroupBox("Features")
         column = QVBoxLayout(box)
         self.state = _wrapped()
-        self.embed_button = QPushButton("Compute features  ⇧E")
-        self.embed_button.setToolTip("Of the scan that is shown; what lies near the middle of the view comes first")
-        self.embed_button.clicked.connect(self._on_embed)
+        self.embed_button = key_button(self.session.viewer, "embed", self._on_embed)
         self.all_button = QPushButton("All time points")
         self.all_button.setToolTip("Of every open scan that has none yet, one after the other")
         self.all_button.clicked.connect(self._on_embed_all)
-        bind_key(self.session.viewer, "Shift-E", self.embed_button)
         row = QHBoxLayout()
         row.addWidget(self.embed_button, 2)
         row.addWidget(self.all_button, 1)
@@ -84,16 +82,11 @@ class FeaturesWidget(QWidget):
     def _look_box(self) -> QGroupBox:
         box = QGroupBox("Look at them")
         column = QVBoxLayout(box)
-        self.pca_button = QPushButton("As colours  ⇧C")
-        self.pca_button.setToolTip("The three main directions (PCA) as red, green and blue: like tissue, like colour")
-        self.pca_button.clicked.connect(self.show_pca)
-        self.click_button = QPushButton("Similar to a click  ⇧F")
+        self.pca_button = key_button(self.session.viewer, "colours", self.show_pca)
+        self.click_button = key_button(self.session.viewer, "similar")
         self.click_button.setCheckable(True)
-        self.click_button.setToolTip("While this is on, a click on a scan shows how alike everything is to that point")
         self.click_hint = _wrapped()
         self.click_button.toggled.connect(self._on_click_toggled)
-        bind_key(self.session.viewer, "Shift-C", self.pca_button)
-        bind_key(self.session.viewer, "Shift-F", self.click_button)
         self._on_mouse = clicker(living(self._on_clicked))
         self.session.viewer.mouse_drag_callbacks.append(self._on_mouse)
         row = QHBoxLayout()
@@ -119,7 +112,8 @@ class FeaturesWidget(QWidget):
         self.click_button.setEnabled(has)
         self.state.setText("Open a scan first." if scan is None else f"<b>{scan.name}</b>: {self._state(scan)}")
         cached = scan is not None and self._marks.get(self._mark_key(scan), False)
-        self.embed_button.setText("Open cached features  ⇧E" if cached and not has else "Compute features  ⇧E")
+        embed = SHORTCUTS["embed"]
+        self.embed_button.setText(embed.labelled("Open cached features" if cached and not has else embed.title))
         if scan is not None and self._mark_key(scan) not in self._marks:
             self._look_into_cache(scan)
 

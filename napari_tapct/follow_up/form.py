@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QCheckBox,
     QGridLayout,
@@ -15,7 +14,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QShortcut,
     QSlider,
     QVBoxLayout,
     QWidget,
@@ -23,15 +21,13 @@ from qtpy.QtWidgets import (
 
 from tapct_core.errors import UserError
 
-from ..callbacks import bind_key
+from ..keys import key_button
 from .proposals.candidates import CandidatePanel
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 Slot = Callable[[], object]
-_SIGNS = {"Comma": ",", "Period": "."}
-"""Keys that are pressed without Shift, as they are shown."""
 
 
 def attempt(slot: Slot) -> None:
@@ -43,30 +39,14 @@ def attempt(slot: Slot) -> None:
 
 
 class Buttons:
-    """Makes buttons with a key each that a viewer's canvas listens to."""
+    """Makes buttons of ``keys.py``; what cannot be done when one is pressed is said in one line."""
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._keys: list[tuple[str, QPushButton]] = []
 
-    def make(self, text: str, key: str, hint: str, slot: Slot | None) -> QPushButton:
-        """A button that says its key: Shift with a letter, or a comma or period alone."""
-        shown = _SIGNS.get(key, f"⇧{key}")
-        button = QPushButton(f"{text}  {shown}")
-        button.setToolTip(f"{hint}. Key: {shown}")
-        if slot is not None:
-            button.clicked.connect(lambda _checked: attempt(slot))
-        pressed = _SIGNS.get(key, f"Shift-{key}")
-        bind_key(self._viewer, pressed, button)
-        self._keys.append((pressed, button))
-        return button
-
-    def listen_in(self, part: QWidget) -> None:
-        """The same keys while ``part``, which is no canvas, has the focus."""
-        for key, button in self._keys:
-            shortcut = QShortcut(QKeySequence(key.replace("-", "+")), part)
-            shortcut.setContext(Qt.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(button.click)
+    def make(self, name: str, slot: Slot | None) -> QPushButton:
+        """The button of a shortcut's name."""
+        return key_button(self._viewer, name, None if slot is None else lambda: attempt(slot))
 
 
 class FindBox(QGroupBox):
@@ -74,12 +54,10 @@ class FindBox(QGroupBox):
 
     def __init__(self, buttons: Buttons, bar: QWidget, find_all: Slot, view: Slot) -> None:
         super().__init__("Find")
-        hint = "While this is on, a click on a scan marks a lesion there, or selects the one that is there already"
-        self.mark_button = buttons.make("Mark lesions", "L", hint, None)
+        self.mark_button = buttons.make("mark", None)
         self.mark_button.setCheckable(True)
-        hint = "Looks for every lesion at every open time point and measures it, in the background"
-        self.all_button = buttons.make("Find all", "K", hint, find_all)
-        self.view_button = buttons.make("View", "T", "Shows or hides the follow-up beside the canvas", view)
+        self.all_button = buttons.make("find all", find_all)
+        self.view_button = buttons.make("second view", view)
         self.state = wrapped()
         grid = QGridLayout(self)
         for place, button in enumerate((self.mark_button, self.all_button, self.view_button)):
@@ -109,8 +87,8 @@ class LesionBox(QGroupBox):
         self.threshold.setToolTip("How much of the scan the heat map leaves clear")
         self.threshold.valueChanged.connect(lambda _value: heat_changed())
         step = self.candidates.step
-        self.previous_button = buttons.make("◂", "Comma", "The candidate before", lambda: step(-1))
-        self.next_button = buttons.make("▸", "Period", "The next candidate", lambda: step(1))
+        self.previous_button = buttons.make("candidate before", lambda: step(-1))
+        self.next_button = buttons.make("candidate after", lambda: step(1))
         row = QHBoxLayout()
         row.addWidget(self.heat)
         row.addWidget(self.threshold, 1)
@@ -136,14 +114,14 @@ class DecideBox(QGroupBox):
     ) -> None:
         super().__init__("Decide")
         make = buttons.make
-        self.accept_button = make("Accept", "A", "The proposal is right, or the candidate that is chosen", accept)
-        self.place_button = make("Move here", "D", "The lesion lies at the mouse; or drag its point", place)
-        self.gone_button = make("Not present", "X", "The lesion is not there", gone)
-        self.new_button = make("New lesion", "O", "A lesion at the mouse that was not there before", new)
-        self.undo_button = make("Undo", "Q", "Takes the last change back", undo)
-        self.redo_button = make("Redo", "R", "Makes it again", redo)
+        self.accept_button = make("accept", accept)
+        self.place_button = make("move here", place)
+        self.gone_button = make("not present", gone)
+        self.new_button = make("new lesion", new)
+        self.undo_button = make("undo", undo)
+        self.redo_button = make("redo", redo)
         self.queue = wrapped()
-        self.verify_button = make("Next to verify", "J", "Goes to the next finding that nobody has decided on", go_on)
+        self.verify_button = make("next to verify", go_on)
         above = self.accept_button, self.place_button, self.gone_button
         below = self.new_button, self.undo_button, self.redo_button
         grid = QGridLayout(self)

@@ -14,6 +14,7 @@ from tapct_core.lesions.propagation import to_verify
 from ..callbacks import living
 from ..clicks import clicker
 from ..jobs import JobBar
+from ..keys import SHORTCUTS
 from ..session import session_of
 from .form import Buttons, DecideBox, FindBox, LesionBox, attempt, titled
 from .masks.editor import MaskEditor
@@ -27,6 +28,7 @@ from .study import decisions
 from .study.bar import StudyBar
 from .study.editor import book_of
 from .views.lesion_points import LesionPoints
+from .views.link_bar import link_frame
 from .views.linked import LinkedView
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class FollowUpWidget(QWidget):
         self.session = session_of(napari_viewer)
         self.book = book_of(napari_viewer)
         self.bar = JobBar()
-        self.linked = LinkedView(self.session, self.book)
+        self.linked = LinkedView(self.session, self.book, link_frame)
         self.points = LesionPoints(self.session, self.book, self.linked)
         self.hints = Hints(self.linked)
         self.search = Search(self.session, self.book, self.bar, self)
@@ -67,7 +69,7 @@ class FollowUpWidget(QWidget):
         column.setContentsMargins(4, 4, 4, 4)
         self.study_bar = StudyBar(self.book, self.bar)
         self.masks = MaskEditor(self.session, self.book, self.linked)
-        self.buttons = buttons = Buttons(self.session.viewer)
+        buttons = Buttons(self.session.viewer)
         self.find = FindBox(buttons, self.bar, self.search.run_all, self._on_view)
         self.lesion = LesionBox(buttons, self.hints.threshold, self._on_heat)
         self.candidates = self.lesion.candidates
@@ -112,8 +114,6 @@ class FollowUpWidget(QWidget):
         self.session.viewer.mouse_drag_callbacks.append(self._on_first)
         self.linked.viewer_model.mouse_drag_callbacks.append(self._on_second)
         self.find.mark_button.toggled.connect(self.refresh)
-        for part in (self, self.overview):  # canvases have the keys already
-            self.buttons.listen_in(part)
 
     def _open_docks(self) -> None:
         """The second view beside the canvas and the table below it, once this widget is in its own dock."""
@@ -153,7 +153,7 @@ class FollowUpWidget(QWidget):
         self.lesion.say(explain(finding, found) if here and (finding or found) else "")
         self.find.say(self._said or self._advice())
         gone = finding is not None and finding.state == "disappeared" and self.candidates.candidate is None
-        self.decide.accept_button.setText(f"{'Accept: gone' if gone else 'Accept'}  ⇧A")
+        self.decide.accept_button.setText(SHORTCUTS["accept"].labelled("Accept: gone" if gone else "Accept"))
         open_ = finding is not None and not finding.decided and (finding.present or gone)
         self.decide.accept_button.setEnabled(here and (open_ or self._other_candidate()))
         self.decide.place_button.setEnabled(here and scan is not None)

@@ -10,10 +10,10 @@ from qtpy.QtWidgets import QGridLayout, QGroupBox, QLabel, QPushButton
 
 from tapct_core.hu_windows import PRESETS
 
-from ..callbacks import bind_key, living
+from ..callbacks import living
+from ..keys import key_button
 from ..session import Session
 
-DRAG_KEY = "W"
 HU_PER_PIXEL = 2.0
 NARROWEST = 1.0
 
@@ -35,20 +35,14 @@ class WindowBox(QGroupBox):
         self._session = session
         grid = QGridLayout(self)
         self.buttons: dict[str, QPushButton] = {}
-        for place, (name, width, level, letter) in enumerate(PRESETS):
-            button = QPushButton(f"{name}  ⇧{letter}")
-            button.setToolTip(f"Width {width:g}, level {level:g} HU. Key: Shift-{letter}")
+        for place, (name, width, level, _) in enumerate(PRESETS):
+            button = key_button(session.viewer, name.lower())
             button.clicked.connect(partial(set_window, session, width, level))
             self.buttons[name] = button
             grid.addWidget(button, place // 2, place % 2)
-            bind_key(session.viewer, f"Shift-{letter}", button)
-        self.drag = QPushButton(f"By dragging  ⇧{DRAG_KEY}")
+        self.drag = key_button(session.viewer, "drag window")
         self.drag.setCheckable(True)
-        self.drag.setToolTip(
-            f"Drag right: wider; up: brighter. The picture stays in place while this is on. Key: Shift-{DRAG_KEY}"
-        )
         self.drag.toggled.connect(self._on_drag_toggled)
-        bind_key(session.viewer, f"Shift-{DRAG_KEY}", self.drag)
         grid.addWidget(self.drag, 2, 1)
         self.text = QLabel()
         grid.addWidget(self.text, 3, 0, 1, 2)

@@ -11,8 +11,9 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QGroupBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ..autosave import autosave_of
-from ..callbacks import bind_key, living
+from ..callbacks import living
 from ..jobs import Job, JobBar
+from ..keys import key_button
 from ..layers import placement
 from ..painting import painting_of
 from ..scan import Scan
@@ -72,17 +73,13 @@ class SegmentWidget(QWidget):
         grid = QGridLayout(box)
         self.classes = ClassTable(self.painting)
         self.classes.chosen.connect(self._on_class)
-        self.paint_button = self._button("Paint  ⇧P", "Paint with the class that is selected above", self.paint)
-        hint = "Takes the last stroke back, whatever slice it is on"
-        self.undo_button = self._button("Undo  ⇧Z", hint, self._on_undo)
-        self.redo_button = self._button("Redo  ⇧Y", "Puts it back", self._on_redo)
+        self.paint_button = key_button(self.session.viewer, "paint class", self.paint)
+        self.undo_button = key_button(self.session.viewer, "undo stroke", self._on_undo)
+        self.redo_button = key_button(self.session.viewer, "redo stroke", self._on_redo)
         self.hint = _wrapped()
         grid.addWidget(self.classes, 0, 0, 1, 3)
-        for place, (button, key) in enumerate(
-            ((self.paint_button, "Shift-P"), (self.undo_button, "Shift-Z"), (self.redo_button, "Shift-Y"))
-        ):
+        for place, button in enumerate((self.paint_button, self.undo_button, self.redo_button)):
             grid.addWidget(button, 1, place)
-            bind_key(self.session.viewer, key, button)
         grid.addWidget(self.hint, 2, 0, 1, 3)
         return box
 
@@ -100,8 +97,7 @@ class SegmentWidget(QWidget):
         for box_, name in ((self.live, "live"), (self.guided, "guided"), (self.use_hu, "use_hu")):
             box_.setChecked(getattr(self.segmenting, name))
             box_.toggled.connect(lambda on, name=name: self._on_option(name, on))
-        self.update_button = self._button("Update  ⇧U", "Segments the scan from the strokes now", self.update_result)
-        bind_key(self.session.viewer, "Shift-U", self.update_button)
+        self.update_button = key_button(self.session.viewer, "update", self.update_result)
         self.state = _wrapped()
         self.probability_button = self._button(
             "Probability", "Of the class that is selected above, as a layer", self.show_probability

@@ -12,8 +12,9 @@ from superqt.utils import QSignalDebouncer
 from tapct_core.errors import UserError
 from tapct_core.lesions import Finding, Mask, Study, new_uid
 
-from ...callbacks import bind_key, living
+from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
+from ...keys import key_button
 from ...session import Session
 from ..study.decisions import next_name
 from .layers import MaskLayers
@@ -62,11 +63,8 @@ class MaskEditor(QWidget):
     def _lay_out(self) -> None:
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
-        hint = "Outlines the lesion round its point, in both scans, where it has no mask yet. Key: ⇧M"
-        self.grow_button = self._button("Grow  ⇧M", hint, self.grow)
-        self.paint_button = self._button(
-            "Paint  ⇧V", "Paint on the lesion in either view; pressed again: done. Key: ⇧V", self._on_paint
-        )
+        self.grow_button = key_button(self.session.viewer, "grow mask", self.grow)
+        self.paint_button = key_button(self.session.viewer, "paint mask", self._on_paint)
         self.paint_button.setCheckable(True)
         self.erase_button = self._button("Erase", "The brush takes away instead", self._set_tool)
         self.erase_button.setCheckable(True)
@@ -80,8 +78,6 @@ class MaskEditor(QWidget):
         self.remove_button = self._button("Remove", "Takes the lesion's mask at the compared scan away", self.remove)
         self.text = QLabel()
         self.text.setWordWrap(True)
-        bind_key(self.session.viewer, "Shift-M", self.grow_button)
-        bind_key(self.session.viewer, "Shift-V", self.paint_button)
         for place, button in enumerate((self.grow_button, self.paint_button, self.erase_button)):
             grid.addWidget(button, 0, place)
         for place, button in enumerate((self.remove_button, self.done_button, self.discard_button)):

@@ -12,6 +12,7 @@ from psygnal import Signal
 
 from tapct_core.lesions import Finding, Mask, Study
 
+from ...keys import SHORTCUTS
 from ...painting import Stroke, edit_of
 from ...scan import Scan
 from .layers import Box, MaskLayers
@@ -135,7 +136,9 @@ class Brushwork:
             if found is not None:
                 found()
 
-        layer.bind_key("Control-Z", undo, overwrite=True)  # napari's own forgets everything when the slice changes
+        layer.bind_key(
+            SHORTCUTS["layer undo"].key, undo, overwrite=True
+        )  # napari's own forgets everything when the slice changes
 
     def _on_stroke(self, event: Any) -> None:
         layer = event.source

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QPushButton, QWidget
 
-from ...callbacks import bind_key, living
+from ...callbacks import living
+from ...keys import key_button
 from ...status import describe
 
 if TYPE_CHECKING:
     from .linked import LinkedView
 
-LINK_KEY = "Shift-I"
+
+def link_frame(linked: LinkedView) -> tuple[LinkBar, PlaceLine]:
+    """What stands above and below the second canvas."""
+    return LinkBar(linked), PlaceLine(linked)
 
 
 class LinkBar(QWidget):
@@ -27,9 +31,8 @@ class LinkBar(QWidget):
         self.timepoints = QComboBox()
         self.timepoints.setToolTip("The follow-up that is compared with the scan on the left")
         self.timepoints.activated.connect(self._on_chosen)
-        self.link = QPushButton("Link  ⇧I")
+        self.link = key_button(linked.session.viewer, "link")
         self.link.setCheckable(True)
-        self.link.setToolTip("Slice, plane, zoom and window of one view follow the other. Key: ⇧I")
         self.link.clicked.connect(self._on_link)
         self.here = QPushButton("Link from here")
         self.here.setToolTip("Takes what both views show now for the same place, and links them by it")
@@ -40,7 +43,6 @@ class LinkBar(QWidget):
         self.words = QLabel()
         self.words.setWordWrap(True)  # a long name must not widen the view
         self.words.setTextInteractionFlags(Qt.TextSelectableByMouse)
-        bind_key(linked.session.viewer, LINK_KEY, self.link)
         grid = QGridLayout(self)
         grid.setContentsMargins(4, 4, 4, 0)
         row = QHBoxLayout()

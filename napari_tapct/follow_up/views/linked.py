@@ -18,25 +18,25 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import Signal
 from qtpy.compat import isalive
+from qtpy.QtWidgets import QWidget
 
 from ...inner import keep_canvas_current
 from ...scan import Scan
 from ...session import Session
 from .crosshair import Cross
-from .link_bar import LinkBar, PlaceLine
 from .position import Motion, Sight, as_scanned, show_same_plane
 from .second_layers import SecondLayers, show_in_window
 from .second_view import SecondModel, SecondView
 
 if TYPE_CHECKING:
     from napari.qt import QtViewer
-    from qtpy.QtWidgets import QWidget
 
     from ..study.editor import StudyBook
 
 STILL_MM, STILL_ZOOM = 0.01, 1e-4
 """A view that has moved by less has not moved: what is left of rounding must not echo between the two."""
 Way = Callable[[np.ndarray], np.ndarray]
+Frame = Callable[["LinkedView"], tuple[QWidget, QWidget]]
 
 
 class LinkedView:
@@ -49,8 +49,9 @@ class LinkedView:
     idle = Signal()
     """There is time to get ready a layer that another time point will need."""
 
-    def __init__(self, session: Session, book: StudyBook) -> None:
-        self.session, self.book = session, book
+    def __init__(self, session: Session, book: StudyBook, frame: Frame | None = None) -> None:
+        """``frame`` makes what stands above and below the second canvas, whenever that is opened."""
+        self.session, self.book, self._frame = session, book, frame or (lambda _: (QWidget(), QWidget()))
         self.viewer_model = SecondModel(session.viewer)
         self._layers = SecondLayers(self.viewer_model)
         self._panel: SecondView | None = None
@@ -82,7 +83,7 @@ class LinkedView:
         """Opens the second view beside the first canvas, or brings it back."""
         viewer = self.session.viewer
         if self._panel is None and viewer is not None:
-            self._panel = panel = SecondView(self.viewer_model, LinkBar(self), PlaceLine(self))
+            self._panel = panel = SecondView(self.viewer_model, *self._frame(self))
             panel.retired.connect(_weakly(self._on_retired))
             panel.destroyed.connect(_weakly(self._on_retired))
             panel.visibility_changed.connect(_weakly(self._on_visibility))
