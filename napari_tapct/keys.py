@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
-_QT_NAMES = {"Comma": ",", "Period": "."}
 _SHOWN = {"Shift": "⇧", "Control": "Ctrl-"}
 
 
@@ -42,13 +41,12 @@ class Shortcut:
     def shown(self) -> str:
         """As buttons and pages show it: ⇧A is Shift-A."""
         *held, last = self.key.split("-")
-        return "".join(_SHOWN[one] for one in held) + _QT_NAMES.get(last, last)
+        return "".join(_SHOWN[one] for one in held) + last
 
     @property
     def qt(self) -> str:
         """As Qt writes it."""
-        *held, last = self.key.split("-")
-        return "+".join([*(one.replace("Control", "Ctrl") for one in held), _QT_NAMES.get(last, last)])
+        return self.key.replace("Control", "Ctrl").replace("-", "+")
 
     def labelled(self, text: str) -> str:
         """A button's text with the key behind it."""
@@ -90,8 +88,8 @@ _TABLE = (
     ),
     ("Follow-up", "next to verify", "Shift-J", "Next to verify", "Goes to the next finding that nobody has decided on"),
     ("Follow-up", "accept", "Shift-A", "Accept", "The proposal is right, or the candidate that is chosen"),
-    ("Follow-up", "candidate before", "Comma", "◂", "The candidate before"),
-    ("Follow-up", "candidate after", "Period", "▸", "The next candidate"),
+    ("Follow-up", "candidate before", ",", "◂", "The candidate before"),
+    ("Follow-up", "candidate after", ".", "▸", "The next candidate"),
     ("Follow-up", "move here", "Shift-D", "Move here", "The lesion lies at the mouse; or drag its point"),
     ("Follow-up", "not present", "Shift-X", "Not present", "The lesion is not there"),
     ("Follow-up", "new lesion", "Shift-O", "New lesion", "A lesion at the mouse that was not there before"),
