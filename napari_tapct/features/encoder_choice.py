@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tapct_core.encoders import PACKAGED, UNTRAINED, list_encoders
+from tapct_core.encoders import PACKAGED, PRESETS, UNTRAINED, list_encoders
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def _choice(row: dict[str, Any]) -> Choice:
     if name == UNTRAINED:
         words = "Random numbers, trained on nothing: a control to compare with. No licence, no files, no download."
         return Choice(name, f"{name} (random weights)", words)
+    if name not in PRESETS:
+        return Choice(name, f"{name} (installed)", f"{row['where']}. Licence: {row['licence']}.")
     words = f"Released TAP-CT encoder of huggingface.co/fomofo/{name}. Licence: {row['licence']}. {where}"
     return Choice(name, f"{name} (hub)", words, megabytes)
 

@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
     for encoder in encoders:
         patch = "x".join(map(str, encoder["patch_size"])) if encoder["patch_size"] else "?"
         mark = "*" if encoder["default"] else "+" if encoder["available"] else " "
-        print(f"{mark} {encoder['name']:16s} {encoder['embed_dim']:4d}-d  patch {patch:6s}  {encoder['where']}")
+        length = encoder["embed_dim"] or "?"
+        print(f"{mark} {encoder['name']:16s} {length:>4}-d  patch {patch:6s}  {encoder['where']}")
         print(f"{'':35s}licence: {encoder['licence']}")
     print("* default   + usable without a network")
     return 0

@@ -14,12 +14,12 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..atomic import usual_permissions
 from ..errors import UserError
@@ -29,6 +29,8 @@ from .config import infer_config, written_config
 from .hub import CONFIG_FILE, WEIGHTS_FILE
 from .input_config import read_config, read_input
 from .outputs import LAST, Outputs, read_outputs
+
+Network = TypeVar("Network", bound=nn.Module)
 
 PREFIX = "model."
 """The release wraps its network in an attribute of this name."""
@@ -134,17 +136,17 @@ def _write_folder(folder: Path, tensors: dict[str, Tensor], config: Mapping[str,
             shutil.move(staged, folder)
 
 
-def freeze(vit: VisionTransformer3D) -> VisionTransformer3D:
+def freeze(network: Network) -> Network:
     """The network itself, in eval mode and without gradients."""
-    return vit.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
 
 
-def hash_weights(vit: VisionTransformer3D, outputs: Outputs = LAST) -> str:
+def hash_weights(network: nn.Module, outputs: Outputs = LAST) -> str:
     """SHA-256 over the sorted names, shapes and float32 bytes of all tensors, and over outputs that are not the last.
 
     Equal for equal weights that say the same.
     """
-    return _digest(vit.state_dict(), outputs)
+    return _digest(network.state_dict(), outputs)
 
 
 def _digest(tensors: Mapping[str, Tensor], outputs: Outputs) -> str:

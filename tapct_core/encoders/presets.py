@@ -10,6 +10,7 @@ from typing import Any
 from . import hub
 from .hub import CONFIG_FILE
 from .input_config import BLOCKS_KEY
+from .installed import installed_encoders, installed_row
 
 PACKAGED = "tap-ct-xs-3d"
 """The small encoder that travels with the package, and the default."""
@@ -65,12 +66,16 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+OWN_NAMES = (PACKAGED, UNTRAINED, "none", *PRESETS)
+"""Names that nobody else's encoder can have."""
+
+
 def list_encoders() -> list[dict[str, Any]]:
     """What ``load_encoder`` takes by name, for people and scripts; reads no weights, no network and no torch.
 
-    Keys: name, where (its weights), folder (None where there is none), licence, embed_dim, patch_size ([z, y, x]
-    or None until downloaded), trained, available (usable without a network), download_mb (0 where nothing needs
-    to be fetched), default.
+    Keys: name, where (its weights), folder (None where there is none), licence, embed_dim and patch_size ([z, y, x]),
+    each None until it is known by a download or by loading, trained, available (usable without a network),
+    download_mb (0 where nothing needs to be fetched), default.
     """
     packaged = packaged_folder()
     here = packaged.is_dir()
@@ -99,6 +104,7 @@ def list_encoders() -> list[dict[str, Any]]:
             "download_mb": 0,
         },
         *(_preset_row(name, preset) for name, preset in PRESETS.items()),
+        *(installed_row(point) for name, point in installed_encoders().items() if name not in OWN_NAMES),
     ]
     default = PACKAGED if here else UNTRAINED
     return [{**row, "default": row["name"] == default} for row in rows]

@@ -15,9 +15,13 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 from tapct_core.embedding import embed, kept_geometry, peak_bytes
+from tapct_core.encoders import Encoder
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.io import load_ct, load_labels
@@ -133,11 +137,23 @@ def label_counts(labels: LabelMap) -> dict[int, int]:
 
 
 def gflop(row: LoadedRow, features: FeatureMap) -> float:
-    """Floating-point operations of embedding one scan, in 10^9, by the network's shape; 0 without an encoder."""
+    """Floating-point operations of embedding one scan, in 10^9: by a ViT's shape, counted for other networks; 0 without
+    an encoder."""
     if row.encoder is None:
         return 0.0
     window = tuple(t * p for t, p in zip(features.window_tokens, row.spec.patch_size, strict=True))
+    if row.encoder.depth is None:
+        return len(features.windows) * _counted_flops(row.encoder, window) / 1e9
     return len(features.windows) * forward_flops(row.encoder.vit.config, window) / 1e9
+
+
+@lru_cache(maxsize=8)
+def _counted_flops(encoder: Encoder, window: tuple[int, int, int]) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        encoder.encode(torch.zeros(1, *window, dtype=torch.int16))
+    return counter.get_total_flops()
 
 
 def announce_needs(
@@ -199,7 +215,7 @@ def _needs(row: LoadedRow, volume: CTVolume) -> tuple[float, float]:
     plan = plan_geometry(volume.geometry, spec)
     grid = tuple(-(-n // p) for n, p in zip(plan.shape, spec.patch_size, strict=True))
     dim = 0 if row.encoder is None else row.encoder.embed_dim
-    network = 0 if row.encoder is None else 4 * sum(t.numel() for t in row.encoder.vit.parameters())
+    network = 0 if row.encoder is None else 4 * sum(t.numel() for t in row.encoder.network.parameters())
     resampled = not plan.matches(volume.geometry)
     kept = plan if row.encoder is None else kept_geometry(volume.geometry, plan)
     finer = 0 if kept is plan else 2 * math.prod(kept.shape)

@@ -95,15 +95,14 @@ class LoadedRow:
         }
         if encoder is None:
             return {"encoder": "none", "weights": "none", "trained": False, "licence": "none needed", **facts}
-        config = encoder.vit.config
         return {
             "encoder": encoder.name,
             "weights": encoder.weights_hash,
             "trained": encoder.trained,
             "licence": encoder.licence,
             "embed_dim": encoder.embed_dim,
-            "blocks": config.depth,
-            "parameters": sum(tensor.numel() for tensor in encoder.vit.parameters()),
+            "blocks": encoder.depth,
+            "parameters": sum(tensor.numel() for tensor in encoder.network.parameters()),
             **facts,
         }
 
@@ -141,7 +140,7 @@ def cut_after(encoder: Encoder, block: int) -> Encoder:
         vit = type(encoder.vit)(config)
     vit.load_state_dict(kept, assign=True)
     vit.eval().requires_grad_(False)
-    return replace(encoder, vit=vit, outputs=LAST, weights_hash=hash_weights(vit))
+    return replace(encoder, network=vit, outputs=LAST, weights_hash=hash_weights(vit))
 
 
 @lru_cache(maxsize=8)

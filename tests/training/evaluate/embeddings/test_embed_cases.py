@@ -13,10 +13,11 @@ import torch
 from tapct_core import embed, load_ct, load_encoder
 from tapct_core.encoders.outputs import Outputs
 from tapct_core.errors import UserError
+from tests.tapct_core.encoders.own_network import SPEC, ConvNet, make
 from training.evaluate.datasets.cases import Case
 from training.evaluate.embeddings import embed_cases as module
 from training.evaluate.embeddings.embed_cases import announce_needs, embed_cases, open_store
-from training.evaluate.embeddings.rows import Row, cut_after, load_rows
+from training.evaluate.embeddings.rows import LoadedRow, Row, cut_after, load_rows
 from training.evaluate.runs.run_folder import RunFolder
 
 from ..labelled_data import tiny_encoder, write
@@ -163,3 +164,12 @@ def test_the_need_on_disk_is_about_what_is_taken(encoder, scans, tmp_path):
     needed, _ = module._needs(row, load_ct(scans / "c0.nii.gz"))
     taken = sum(file.stat().st_size for file in store.folder.rglob("*") if file.is_file())
     assert embedded.outcome.results and 0.7 < needed / taken < 1.5
+
+
+def test_the_row_of_a_network_of_somebody_elses():
+    row = LoadedRow("conv-net", Row("conv-net"), make(), SPEC)
+    facts = row.facts()
+    assert facts["blocks"] is None and facts["parameters"] == sum(p.numel() for p in ConvNet().parameters())
+    # 4 x 8 x 8 tokens: 16 kernels of 4^3 voxels, then 24 kernels of 3^3 places of 16; two operations each.
+    window = SimpleNamespace(window_tokens=SPEC.window_tokens, windows=np.zeros((3, 3)))
+    assert module.gflop(row, window) == pytest.approx(3 * 2 * 256 * (16 * 64 + 24 * 16 * 27) / 1e9)
