@@ -14,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from .atomic import clean
+from .disk import DiskFullError
 from .embedding import effective_spec, embed
 from .encoders import Encoder
 from .errors import UserError
@@ -22,7 +24,7 @@ from .io.suffixes import stem_of
 from .preprocessing import InputSpec
 from .progress import Cancel, EmbeddingCancelled, Progress
 from .provenance import feature_key
-from .store import SUFFIX, DiskFullError, load_features, save_features
+from .store import SUFFIX, load_features, save_features
 from .volume import CTVolume
 
 log = logging.getLogger(__name__)
@@ -107,6 +109,7 @@ class _Request:
     def fulfil(self, volume: CTVolume, target: Path) -> bool:
         """Writes ``target``; True if it was there, whole and of this scan, encoder and plan."""
         key = feature_key(volume, self.encoder, self.spec(), self.overlap)
+        clean(target)  # of a run that was killed
         if target.exists() and not self.rebuild:
             if load_features(target).provenance.get("key") == key:
                 return True

@@ -12,10 +12,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .atomic import atomic_path
+from .atomic import atomic_path, clean
 from .errors import UserError
 from .geometry import Shape
 from .sliding_windows import owned_region, token_weights
+from .strict_json import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class EmbeddingState:
         self.path = None if path is None else Path(path)
         self.key = key
         self.done = np.zeros(len(canvas.starts), bool)
-        if self.path is not None and self.path.exists():
+        if self.path is not None and self.path.is_file():
             self._load()
 
     @property
@@ -127,23 +128,36 @@ class EmbeddingState:
     def _load(self) -> None:
         try:
             with safe_open(self.path, framework="numpy") as file:
-                facts = json.loads((file.metadata() or {})["tapct"])
+                facts = parse_json((file.metadata() or {})["tapct"])
                 arrays = {name: file.get_tensor(name) for name in ("tokens", "cls", "done")}
             intact = facts["checksum"] == _checksum(arrays)
-        except (OSError, SafetensorError, KeyError, ValueError):
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             intact = False
-        if not intact:
-            log.warning("the checkpoint %s is damaged; beginning anew", self.path)
-            return
-        if facts["key"] != self.key:
+        if intact and facts["key"] != self.key:
             raise UserError(f"{self.path} is a checkpoint of another scan, encoder or plan; delete it or name another")
-        self.done = arrays["done"]
-        self.canvas.cls = arrays["cls"]
-        self.canvas.tokens[self._painted()] = arrays["tokens"]
+        if not intact or not self._take(arrays):
+            log.warning("the checkpoint %s is damaged; beginning anew", self.path)
+
+    def _take(self, arrays: dict[str, np.ndarray]) -> bool:
+        """Go on from these arrays, if they have this run's shapes and dtypes."""
+        mine = {"tokens": self.canvas.tokens, "cls": self.canvas.cls, "done": self.done}
+        done, painted = arrays["done"], np.zeros(self.canvas.grid, bool)
+        if any(arrays[name].dtype != own.dtype for name, own in mine.items()):
+            return False
+        if done.shape != self.done.shape or arrays["cls"].shape != self.canvas.cls.shape:
+            return False
+        for i in np.flatnonzero(done):
+            painted[self.canvas.region(i)] = True
+        if arrays["tokens"].shape != self.canvas.tokens[painted].shape:
+            return False
+        self.done, self.canvas.cls = done, arrays["cls"]
+        self.canvas.tokens[painted] = arrays["tokens"]
+        return True
 
     def discard(self) -> None:
-        """Removes the file: the run has ended well."""
+        """Removes the file, and what killed writers of it left: the run has ended well."""
         if self.path is not None:
+            clean(self.path)
             with suppress(OSError):  # never written, or in a place that cannot be written
                 self.path.unlink()
 

@@ -13,7 +13,6 @@ used ones over its limit. No torch here.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import math
@@ -30,14 +29,20 @@ from typing import Any
 
 import numpy as np
 
-from .atomic import atomic_folder
+from .atomic import OLD, PART, atomic_folder, restore
+from .disk import FULL, DiskFullError, disk_error, writing
 from .errors import UserError
 from .features import FeatureMap
 from .files import number_from_environment, require_fits
+from .folder_lock import FolderLock
 from .geometry import Geometry
 from .provenance import canonical
 from .store_files import read_array, sums_of
 from .strict_json import read_json
+
+__all__ = [
+    "DamagedError", "DiskFullError", "FeatureStore", "default_folder", "list_stored", "load_features", "save_features",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +58,10 @@ STALE_SECONDS = 24 * 3600
 _ARRAYS = {"tokens": (4, "<f2"), "valid": (3, "|b1"), "hu": (3, "<i2"), "cls": (2, "<f2"), "windows": (2, "<i4")}
 """What is stored: its number of axes and its dtype."""
 _COMPRESSED = ("hu", "valid")
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class DamagedError(UserError):
     """What stands there is no whole feature store of this version: a cache drops it, a person is told."""
-
-
-class DiskFullError(UserError):
-    """No space left: an archive run stops at it, since every further scan would end the same way."""
 
 
 def save_features(path: str | Path, features: FeatureMap, replace: bool = False) -> Path:
@@ -70,13 +70,10 @@ def save_features(path: str | Path, features: FeatureMap, replace: bool = False)
     Raises UserError if something stands there and ``replace`` is False, and when the disk is full.
     """
     path = Path(path)
-    if path.exists() and not replace:
+    if restore(path) and not replace:
         raise UserError(f"{path} exists already; name another place or remove it first")
-    try:
-        with atomic_folder(path) as part:
-            _write(part, features)
-    except OSError as error:
-        raise _disk_error(path, error) from error
+    with writing(path), atomic_folder(path) as part:
+        _write(part, features)
     return path
 
 
@@ -87,6 +84,7 @@ def load_features(path: str | Path) -> FeatureMap:
     the format, or is damaged: a missing, cut or altered chunk or an altered description.
     """
     path = Path(path)
+    restore(path)
     facts = _read_facts(path)
     try:
         held = _bytes_of(facts["arrays"])
@@ -169,8 +167,8 @@ class FeatureStore:
                 with atomic_folder(path) as part:
                     _write(part, features)
             except OSError as error:
-                if not path.exists() or error.errno in _FULL:  # else another process was first with the same map
-                    raise _disk_error(path, error) from error
+                if not path.exists() or error.errno in FULL:  # else another process was first with the same map
+                    raise disk_error(path, error) from error
         _touch(path)
         self._evict(keep=path)
 
@@ -178,9 +176,11 @@ class FeatureStore:
         """Removes the entries used longest ago until the rest fits, and leftovers of killed processes."""
         entries = []
         for entry in self.folder.iterdir():
-            if entry.name.startswith((".part-", ".old-")):
-                if time.time() - _mtime(entry) > STALE_SECONDS:
+            if entry.name.startswith((PART, OLD)):
+                lock = FolderLock(entry)
+                if time.time() - _mtime(entry) > STALE_SECONDS and lock.take():
                     shutil.rmtree(entry, ignore_errors=True)
+                    lock.close()
             elif entry.suffix == SUFFIX:
                 entries.append((_mtime(entry / "zarr.json"), entry, _size(entry)))
         held = sum(size for _, _, size in entries)
@@ -307,12 +307,6 @@ def _checksum(array: np.ndarray) -> int:
 def _damaged(path: Path, why: str) -> UserError:
     why = " ".join(why.split())[:200]
     return DamagedError(f"{path} is damaged ({why}); remove it and embed the scan again, or ask for a rebuild")
-
-
-def _disk_error(path: Path, error: OSError) -> UserError:
-    if error.errno in _FULL:
-        return DiskFullError(f"there is no space left to write {path}; free some or name another folder")
-    return UserError(f"{path} cannot be written ({error.strerror or error}); name another folder")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

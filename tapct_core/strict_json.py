@@ -49,17 +49,29 @@ def parse_json(text: str | bytes) -> Any:
         except UnicodeDecodeError:
             raise JSONError("it is not UTF-8 text") from None
     _require_flat(text)
+    constants: list[_Constant] = []
+
+    def constant(word: str) -> _Constant:
+        constants.append(_Constant(word))
+        return constants[-1]
+
     try:
         data = json.loads(
-            text, parse_int=_integer, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object
+            text, parse_int=_integer, parse_float=_float, parse_constant=constant, object_pairs_hook=_object
         )
     except json.JSONDecodeError as error:
         raise JSONError(error.msg, error.lineno) from None
     except RecursionError:
         raise JSONError("its brackets are nested too deeply") from None
+    if constants:
+        raise JSONError(f"{constants[0]} is no number that JSON knows")
     if _HALF_PAIR.search(text):
         _require_whole_characters(data)
     return data
+
+
+class _Constant(str):
+    """NaN or an infinity, for as long as it takes to say where."""
 
 
 def _require_flat(text: str) -> None:
@@ -92,15 +104,14 @@ def _float(digits: str) -> float:
     return value
 
 
-def _constant(word: str) -> Any:
-    raise JSONError(f"{word} is no number that JSON knows")
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data = dict(pairs)
     if len(data) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise JSONError(f"the key {next(k for k in keys if keys.count(k) > 1)!a} stands twice in one object")
+        raise JSONError(f"the key {next(k for k in keys if keys.count(k) > 1)[:80]!a} stands twice in one object")
+    for key, value in pairs:
+        if isinstance(value, _Constant):
+            raise JSONError(f"{key[:80]!a} is {value}, which is no number that JSON knows")
     return data
 
 

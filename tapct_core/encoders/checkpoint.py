@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..atomic import usual_permissions
+from ..atomic import atomic_folder
+from ..disk import writing
 from ..errors import UserError
 from ..preprocessing import InputSpec
 from ..vit import VisionTransformer3D, ViTConfig
@@ -92,10 +91,10 @@ def save_encoder(
 
     ``dtype`` is for the matrices; vectors stay float32, because LayerScale factors and class tokens
     can lie below float16's normal range (6e-5). ``extra`` goes into ``config.json`` beside the shape
-    and input keys: name, licence, trained, how it was trained. Both files are written elsewhere
-    first, so the folder is never seen half-done; other files in an existing folder are kept.
-    Raises UserError for a spec or outputs that are not the network's, another dtype, and weights that
-    are not finite in it.
+    and input keys: name, licence, trained, how it was trained. The folder is written elsewhere
+    first and takes its place in one step; other files in an existing folder are kept.
+    Raises UserError for a spec or outputs that are not the network's, another dtype, weights that
+    are not finite in it, and a disk that is full.
     """
     if dtype not in (torch.float16, torch.float32):
         raise UserError(f"weights are saved as float16 or float32, not {dtype}")
@@ -121,19 +120,17 @@ def save_encoder(
 
 
 def _write_folder(folder: Path, tensors: dict[str, Tensor], config: Mapping[str, Any]) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        staged = Path(scratch) / "encoder"
-        staged.mkdir()
+    with writing(folder), atomic_folder(folder) as staged:
         # safetensors sorts by dtype and name, so the bytes depend on the weights alone.
         save_file(tensors, staged / WEIGHTS_FILE, metadata={"format": "pt"})
-        usual_permissions(staged / WEIGHTS_FILE)
         (staged / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        if folder.is_dir():  # weights_sha256 tells a reader that comes between these two moves
-            for name in (WEIGHTS_FILE, CONFIG_FILE):
-                os.replace(staged / name, folder / name)
-        else:
-            shutil.move(staged, folder)
+        for other in folder.iterdir() if folder.is_dir() else ():
+            if other.name in (WEIGHTS_FILE, CONFIG_FILE):
+                continue
+            if other.is_dir():
+                shutil.copytree(other, staged / other.name, symlinks=True)
+            else:
+                shutil.copy2(other, staged / other.name, follow_symlinks=False)
 
 
 def freeze(network: Network) -> Network:

@@ -5,7 +5,6 @@ Enough to find an encoder's features in the cache without loading it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import UserError
 from ..geometry import Shape
 from ..preprocessing import InputSpec
+from ..strict_json import read_json
 from .hub import CONFIG_FILE, WEIGHTS_FILE
 
 BLOCKS_KEY, SCALES_KEY = "output_blocks", "output_scales"
@@ -46,9 +46,11 @@ def written_encoder(folder: Path, name: str | None = None) -> Written | None:
 def read_config(path: Path) -> dict[str, Any]:
     """A ``config.json`` as a dict; raises UserError when it is missing or no JSON object."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; an encoder is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}") from None
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); fetch or export it again") from None
     if not isinstance(config, dict):

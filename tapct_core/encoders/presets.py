@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..strict_json import read_json
 from . import hub
 from .hub import CONFIG_FILE
 from .input_config import BLOCKS_KEY
@@ -135,7 +135,7 @@ def _preset_row(name: str, preset: Preset) -> dict[str, Any]:
 def _peek(folder: Path) -> dict[str, Any]:
     """Its config.json, or nothing where that cannot be read: loading says what is wrong with it."""
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = read_json(folder / CONFIG_FILE)
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..atomic import atomic_folder, atomic_path
+from ..atomic import atomic_folder, atomic_path, restore
+from ..disk import writing
 from ..errors import UserError
+from ..strict_json import JSONError, parse_json
 from .model import AnyProbe, Probe, Recipe, Standard
 
 FORMAT = "tapct-probe-2"
@@ -17,16 +19,21 @@ TENSORS, WORDS = "probe.safetensors", "probe.json"
 
 
 def save_probe(probe: Probe, path: str | Path) -> Path:
-    """Writes ``path``: one file if it ends in .safetensors, else a folder. Raises UserError over anything else."""
+    """Writes ``path``: one file if it ends in .safetensors, else a folder.
+
+    Raises UserError over anything else that stands there, and DiskFullError.
+    """
     path = Path(path)
     check_free(path)
-    if path.suffix == ".safetensors":
-        with atomic_path(path) as part:
-            _write(probe, part)
-        return path
-    with atomic_folder(path) as part:
-        _write(probe, part / TENSORS)
-        (part / WORDS).write_text(json.dumps(_words(probe), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with writing(path):
+        if path.suffix == ".safetensors":
+            with atomic_path(path) as part:
+                _write(probe, part)
+            return path
+        with atomic_folder(path) as part:
+            _write(probe, part / TENSORS)
+            words = json.dumps(_words(probe), indent=2, ensure_ascii=False, allow_nan=False)
+            (part / WORDS).write_text(words + "\n", encoding="utf-8")
     return path
 
 
@@ -43,20 +50,23 @@ def load_probe(cls: type[AnyProbe], path: str | Path) -> AnyProbe:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    restore(path)
     file = path / TENSORS if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"{path} is no probe; give the folder or .safetensors file that `tapct probe fit` wrote")
     try:
         with safe_open(file, framework="np") as tensors:
-            words = json.loads((tensors.metadata() or {}).get("probe", "{}"))
+            words = parse_json((tensors.metadata() or {}).get("probe", "{}"))
             arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, JSONError, OSError) as error:
         raise UserError(f"{file} is damaged or no probe ({error}); fit it again") from None
+    if not isinstance(words, dict):
+        raise UserError(f"{file} is damaged or no probe; fit it again")
     if words.get("format") != FORMAT:
         raise UserError(f"{file} is not a probe of this version ({words.get('format', 'no format')}); fit it again")
     try:
         return _probe(cls, words, arrays)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{file} is incomplete ({error}); fit it again") from None
 
 
@@ -69,7 +79,11 @@ def _write(probe: Probe, file: Path) -> None:
         "mean": probe.standard.mean,
         "std": probe.standard.std,
     }
-    save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, file, {"probe": json.dumps(_words(probe))})
+    save_file(
+        {n: np.ascontiguousarray(a) for n, a in arrays.items()},
+        file,
+        {"probe": json.dumps(_words(probe), allow_nan=False)},
+    )
 
 
 def _words(probe: Probe) -> dict:

@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tapct_core.atomic import atomic_path
+from tapct_core.disk import DiskFullError
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
-from tapct_core.store import DiskFullError
 
 from ..datasets.labelled import Labelled, Target
 from ..heads.classifiers import Bags, Inputs

@@ -29,8 +29,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tapct_core.atomic import atomic_path
+from tapct_core.disk import DiskFullError
 from tapct_core.errors import UserError
-from tapct_core.store import DiskFullError
 
 from ... import distributed
 from .progress import ProgressLine

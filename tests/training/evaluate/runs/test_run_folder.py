@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
+from tapct_core.disk import DiskFullError
 from tapct_core.errors import UserError
-from tapct_core.store import DiskFullError
 from training.evaluate.runs.run_folder import RunFolder, each, file_name, to_json
 
 
