@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .atomic import clean
 from .disk import DiskFullError
@@ -49,7 +50,7 @@ def embed_many(
     spacing_mm: tuple[float, float, float] | None = None,
     overlap: float = 0.0,
     *,
-    series: str | None = None,
+    how: Mapping[str, Any] | None = None,
     shard: tuple[int, int] = (0, 1),
     rebuild: bool = False,
     batch_size: int | None = None,
@@ -58,7 +59,8 @@ def embed_many(
 ) -> Iterator[ScanResult]:
     """Embeds CTs (files or DICOM folders) into ``out_dir``, yielding a ScanResult as each is done.
 
-    ``shard`` (i, n), i from 0, takes every n-th scan of the whole list, and names do not depend on it.
+    ``how`` are keywords of ``load_ct`` for every scan. ``shard`` (i, n), i from 0, takes every n-th scan of the
+    whole list, and names do not depend on it.
     The next scan is read while one is embedded. A finished store is checked to the last byte against the
     scan and passed over; ``rebuild`` replaces it instead. A killed run's scan goes on from its checkpoint.
     A scan that cannot be read or embedded is reported and the rest goes on.
@@ -73,8 +75,8 @@ def embed_many(
     with ThreadPoolExecutor(1, thread_name_prefix="read-ct") as reader:
         upcoming: Future[CTVolume] | None = None
         for i, path in enumerate(mine):
-            reading = upcoming or reader.submit(_read, path, series)
-            upcoming = reader.submit(_read, mine[i + 1], series) if i + 1 < len(mine) else None
+            reading = upcoming or reader.submit(_read, path, how)
+            upcoming = reader.submit(_read, mine[i + 1], how) if i + 1 < len(mine) else None
             target = out_dir / names[path]
             try:
                 was_there = request.fulfil(reading.result(), target)
@@ -150,8 +152,8 @@ def store_names(paths: Sequence[str | Path]) -> dict[Path, str]:
     return names
 
 
-def _read(path: Path, series: str | None) -> CTVolume:
-    volume = load_ct(path, series=series)
+def _read(path: Path, how: Mapping[str, Any] | None) -> CTVolume:
+    volume = load_ct(path, **(how or {}))
     volume.content_hash  # noqa: B018 - computed here, beside the embedding of the scan before
     return volume
 

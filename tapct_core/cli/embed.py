@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import UserError
-from .options import add_common_options, encoder_from_args, progress_bar
+from .options import add_common_options, encoder_from_args, progress_bar, reading
 
 
 def add_parser(commands) -> None:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
             plan=args.plan,
             spacing_mm=tuple(args.spacing) if args.spacing else None,
             overlap=args.overlap,
-            series=args.series,
+            how=reading(args),
             shard=args.shard,
             rebuild=args.rebuild,
             progress=progress,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from .options import add_reading_options, reading
+
 
 def add_parser(commands) -> None:
     """Adds the command to ``tapct``."""
@@ -15,7 +17,7 @@ def add_parser(commands) -> None:
         epilog="example:\n  tapct info scan.nii.gz\n  tapct info dicom_folder --series 1.2.3 --json",
     )
     parser.add_argument("ct", metavar="CT", help="NIfTI, NRRD or MHA file, DICOM folder or one file of it")
-    parser.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
+    add_reading_options(parser)
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.set_defaults(run=run)
 
@@ -24,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the facts."""
     from ..io import scan_info
 
-    info = scan_info(args.ct, series=args.series)
+    info = scan_info(args.ct, **reading(args))
     if args.json:
         print(json.dumps(info))
         return 0

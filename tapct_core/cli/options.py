@@ -33,7 +33,25 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help="share of a window that the next one repeats (default 0)",
     )
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_reading_options(parser)
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """What a person has to say where a file leaves it open: which series, which phase, which values."""
+    group = parser.add_argument_group("reading")
     group.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
+    group.add_argument("--phase", type=count, metavar="N", help="which phase of a 4D DICOM series, from 1")
+    group.add_argument(
+        "--hu-offset",
+        type=coordinate,
+        metavar="HU",
+        help="add this to the values: -1024 where a rescale intercept was lost, 0 to take them as they are",
+    )
+
+
+def reading(args: argparse.Namespace) -> dict[str, object]:
+    """The keywords of ``load_ct`` that the person gave."""
+    return {"series": args.series, "phase": args.phase, "hu_offset": args.hu_offset}
 
 
 def positive(text: str) -> float:
@@ -53,7 +71,7 @@ def fraction(text: str) -> float:
 
 
 def coordinate(text: str) -> float:
-    """A finite number of millimetres."""
+    """A finite number, of millimetres or of HU."""
     return _number(text)
 
 
@@ -95,7 +113,7 @@ def embed_from_args(path: str | Path, args: argparse.Namespace):
     from ..io import load_ct
     from ..store import FeatureStore
 
-    volume = load_ct(path, series=args.series)
+    volume = load_ct(path, **reading(args))
     with progress_bar(f"embedding {Path(path).name}") as progress:
         features = embed_cached(
             volume,

@@ -9,15 +9,14 @@ NaN; and what its modality or its values show to be no CT.
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from pathlib import Path
 
 from ..errors import UserError
 from ..geometry import axis_codes
 from ..volume import CTVolume, LabelMap
 from . import dicom, itk, nifti
+from .checks import unpacked_head
 from .dicom import SeriesInfo, list_series
 from .labels import save_labels
 
@@ -27,20 +26,29 @@ FORMATS = "NIfTI (.nii, .nii.gz), DICOM, NRRD or MetaImage (.mha, .mhd)"
 HEAD_BYTES = 4096
 
 
-def load_ct(path: str | os.PathLike, series: str | None = None) -> CTVolume:
+def load_ct(
+    path: str | os.PathLike,
+    series: str | None = None,
+    *,
+    hu_offset: float | None = None,
+    phase: int | None = None,
+) -> CTVolume:
     """Read one CT into HU (z, y, x), axial-first LPS.
 
     ``path`` is a file, or a folder of DICOM slices (subfolders included); a DICOM file stands for its
-    whole series in the same folder. ``series`` is the SeriesInstanceUID to take from several.
+    whole series in the same folder. ``series`` is the SeriesInstanceUID to take from several, ``phase`` (from 1)
+    the phase to take from a 4D series. ``hu_offset`` is a person's word for what has to be added to the values to
+    make them HU (-1024 where a rescale intercept was lost, 0 for "they are HU"); they are not judged then.
     Raises UserError, one line, for all that the module's docstring names.
     """
     path = Path(path)
     kind = kind_of(path)
-    if series is not None and kind != "dicom":
-        raise UserError(f"{path.name} is no DICOM folder, so it has no series to choose; leave --series out")
     if kind == "dicom":
-        return dicom.read_ct(path, series)
-    return nifti.read_ct(path) if kind == "nifti" else itk.read_ct(path, kind)
+        return dicom.read_ct(path, series, hu_offset, phase)
+    if series is not None or phase is not None:
+        what = "series" if series is not None else "phase"
+        raise UserError(f"{path.name} is no DICOM folder, so it has no {what} to choose; leave --{what} out")
+    return nifti.read_ct(path, hu_offset) if kind == "nifti" else itk.read_ct(path, kind, hu_offset)
 
 
 def load_labels(path: str | os.PathLike) -> LabelMap:
@@ -55,14 +63,14 @@ def load_labels(path: str | os.PathLike) -> LabelMap:
     return nifti.read_labels(path) if kind == "nifti" else itk.read_labels(path, kind)
 
 
-def scan_info(path: str | os.PathLike, series: str | None = None) -> dict[str, object]:
-    """What ``tapct info`` prints of a CT: plain lists, numbers and words, nothing of the patient.
+def scan_info(path: str | os.PathLike, series: str | None = None, **how) -> dict[str, object]:
+    """What ``tapct info`` prints of a CT: plain lists, numbers and words, nothing of the patient; ``how`` as load_ct.
 
     ``shape`` and ``spacing_mm`` are [z, y, x] of the volume as it is worked on, ``orientation`` the
     directions in which the *file's* axes (x, y, z) grow, such as "LPS"; ``hu_range`` is [min, max].
     Raises UserError as :func:`load_ct` does: the voxels are read too.
     """
-    volume = load_ct(path, series)
+    volume = load_ct(path, series, **how)
     series_read = volume.source.dicom
     return {
         "shape": list(volume.geometry.shape),
@@ -92,21 +100,13 @@ def kind_of(path: Path) -> str:
     if not head:
         raise UserError(f"{path.name} is empty; copy it again")
     if head[:2] == b"\x1f\x8b":
-        head = _unpacked_head(path)
+        head = unpacked_head(path, HEAD_BYTES)
         return "nifti" if nifti.header_size(head) else _not_read(path)
     if nifti.header_size(head):
         return "nifti"
     if dicom.is_dicom(head):
         return "dicom"
     return itk.kind_of(head) or _not_read(path)
-
-
-def _unpacked_head(path: Path) -> bytes:
-    try:
-        with gzip.open(path) as packed:
-            return packed.read(HEAD_BYTES)
-    except (OSError, EOFError, zlib.error):
-        raise UserError(f"{path.name} is truncated or damaged: it cannot be unpacked; copy it again") from None
 
 
 def _not_read(path: Path) -> str:

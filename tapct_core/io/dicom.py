@@ -1,8 +1,9 @@
 """A DICOM CT series as a volume: pydicom for the files, positions and orientations for the grid.
 
-Slices are grouped by series and orientation, and by acquisition where positions repeat; sorted
-along their common normal; spaced by their positions, never by SliceThickness. What a regular grid
-cannot hold (a gap, a duplicate, a tilted gantry) is refused, since it would shift every lesion behind it.
+Slices are grouped by series and orientation, and by phase where positions repeat; sorted along their common
+normal; spaced by their positions, never by SliceThickness. What a regular grid cannot hold (a gap, a duplicate, a
+tilted gantry) is refused, since it would shift every lesion behind it, and so is a series of which only a part has a
+place.
 Standard: DICOM PS3.3 C.7.6.2 (Image Plane), C.8.2.1 (CT Image), https://dicom.nema.org.
 """
 
@@ -18,9 +19,22 @@ import numpy as np
 from ..errors import UserError
 from ..volume import CTVolume, DicomSeries, Source
 from .checks import house_array, place
+from .dicom_groups import one_stack
 from .dicom_pixels import read_pixels
-from .dicom_slices import Slice, date_of, is_dicom, number, plane_of, quiet, read_header, text, window_of
-from .dicom_stack import one_stack, stack
+from .dicom_slices import (
+    Slice,
+    date_of,
+    is_ct_image,
+    is_dicom,
+    number,
+    plane_of,
+    quiet,
+    read_header,
+    series_of,
+    text,
+    window_of,
+)
+from .dicom_stack import stack
 
 __all__ = ["SeriesInfo", "is_dicom", "list_series", "read_ct"]
 
@@ -51,32 +65,43 @@ def list_series(folder: str | Path) -> list[SeriesInfo]:
     """
     folder = Path(folder)
     with quiet():
-        groups = _by_series(_image_slices(_files_under(folder), folder.name))
+        groups = _by_series(_image_slices(_files_under(folder), folder.name)[0])
     return sorted(
         (_info(slices) for slices in groups.values()), key=lambda info: (info.date, info.description, info.uid)
     )
 
 
-def read_ct(path: Path, series: str | None = None) -> CTVolume:
+def read_ct(
+    path: Path, series: str | None = None, hu_offset: float | None = None, phase: int | None = None
+) -> CTVolume:
     """A folder (with subfolders), or one file and its series beside it -> CTVolume with its DicomSeries.
 
-    ``series`` is the SeriesInstanceUID to take from a folder with several CT series.
+    ``series`` is the SeriesInstanceUID to take from a folder with several CT series, ``phase`` (from 1) the phase of
+    a 4D one, ``hu_offset`` what a person wants added to the values.
     Raises UserError for what :mod:`tapct_core.io` refuses.
     """
     with quiet():
-        return _read(path, series)
+        return _read(path, series, hu_offset, phase)
 
 
-def _read(path: Path, series: str | None) -> CTVolume:
+def _read(path: Path, series: str | None, hu_offset: float | None, phase: int | None) -> CTVolume:
     one = path if path.is_file() else None
     files = sorted(p for p in path.parent.iterdir() if p.is_file()) if one else _files_under(path)
-    slices = _choose_series(_by_series(_image_slices(files, path.name)), path, one, series)
-    slices = one_stack(slices, one)
+    slices, placeless = _image_slices(files, path.name)
+    slices = _choose_series(_by_series(slices), path, one, series)
+    lost = [file.name for file, key in placeless if key == slices[0].series]
+    if lost:
+        raise UserError(
+            f"{len(lost)} of {len(lost) + len(slices)} images of this DICOM series have no place in the patient "
+            f"({', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}), so they would be left out; get them again, or "
+            "remove them"
+        )
+    slices = one_stack(slices, one, phase)
     geometry_of_file, slices = stack(slices)
     columns, rows = slices[0].size[::-1]
     shape = (columns, rows, len(slices))
     orientation, geometry = place(shape, geometry_of_file, "this DICOM series")
-    hu = read_pixels(slices)
+    hu = read_pixels(slices, hu_offset)
     header = slices[0].header
     source = Source(
         "dicom",
@@ -95,9 +120,13 @@ def _files_under(folder: Path) -> list[Path]:
     return sorted(p for p in files if not p.name.startswith(".") and p.name.upper() != "DICOMDIR")
 
 
-def _image_slices(files: list[Path], name: str) -> list[Slice]:
-    """The files that hold one image plane each, localizers left out. Raises UserError when there are none."""
+def _image_slices(files: list[Path], name: str) -> tuple[list[Slice], list[tuple[Path, tuple[str, ...]]]]:
+    """The files that hold one image plane each, and CT images (with their series) that have none; localizers left out.
+
+    Raises UserError when there are no planes.
+    """
     slices: list[Slice] = []
+    placeless: list[tuple[Path, tuple[str, ...]]] = []
     stubs: list[Path] = []
     modalities: Counter[str] = Counter()
     dicom_files = multiframe = 0
@@ -115,11 +144,13 @@ def _image_slices(files: list[Path], name: str) -> list[Slice]:
         plane = plane_of(path, header)
         if plane is not None:
             slices.append(Slice(path, header, *plane))
+        elif is_ct_image(header):
+            placeless.append((path, series_of(header)))
     for path in stubs:  # an empty file among slices is a slice that was lost in copying, even at the end of the stack
         if any(path.suffix == s.path.suffix and path.parent == s.path.parent for s in slices):
             raise UserError(f"{path.name} is empty or truncated; copy it again, or remove it if it is no slice")
     if slices:
-        return slices
+        return slices, placeless
     if not dicom_files:
         raise UserError(f"{name} holds no DICOM files that can be read; choose the folder with the CT's slices")
     if multiframe:
@@ -141,13 +172,14 @@ def _by_series(slices: list[Slice]) -> dict[tuple[str, ...], list[Slice]]:
 def _info(slices: list[Slice]) -> SeriesInfo:
     header = slices[0].header
     normal = np.cross(*slices[0].axes)
+    count = len({(s.uid or str(s.path), *s.position) for s in slices})  # a copy of a file is no second slice
     middle = sorted(slices, key=lambda one: float(one.position @ normal))[len(slices) // 2]
     return SeriesInfo(
         uid=text(header, "SeriesInstanceUID"),
         description=text(header, "SeriesDescription"),
         date=date_of(header),
-        slices=len(slices),
-        shape=(len(slices), *slices[0].size),
+        slices=count,
+        shape=(count, *slices[0].size),
         modality=text(header, "Modality"),
         kernel=text(header, "ConvolutionKernel").split("\\")[0],
         middle_file=middle.path,

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from ..errors import UserError
 
 HEADER_TAGS = [
+    "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
@@ -27,6 +29,12 @@ HEADER_TAGS = [
     "StudyDate",
     "AcquisitionDate",
     "AcquisitionNumber",
+    "AcquisitionTime",
+    "ContentTime",
+    "TemporalPositionIdentifier",
+    "NominalPercentageOfCardiacPhase",
+    "TriggerTime",
+    "InstanceNumber",
     "PatientID",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -44,8 +52,8 @@ HEADER_TAGS = [
 PLANE_TAGS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOP class of a CT image (DICOM PS3.6)."""
-BARE_STARTS = (b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0")
-"""First tags of files without a preamble: a group's length, the character set or the image type."""
+VRS = b"AE AS AT CS DA DS DT FD FL IS LO LT OB OF OW PN SH SL SQ SS ST TM UI UL UN US UT".split()
+"""Value representations as they stand in the header of an explicit transfer syntax (DICOM PS3.5)."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +67,18 @@ class Slice:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """What makes slices one series: its UID, or for files that lost it, what else the header says of it."""
-        uid = text(self.header, "SeriesInstanceUID")
-        return (uid,) if uid else ("", text(self.header, "SeriesNumber"), text(self.header, "SeriesDescription"))
+        """What makes slices one series."""
+        return series_of(self.header)
 
     @property
     def uid(self) -> str:
         """SOPInstanceUID, from the file's own meta header where the data set has lost it."""
         return text(self.header, "SOPInstanceUID") or text(self.header.file_meta, "MediaStorageSOPInstanceUID")
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """(between rows, between columns) in mm, in this order by the standard."""
+        return np.array(self.header.PixelSpacing, dtype=np.float64)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -90,8 +102,19 @@ def quiet() -> Iterator[None]:
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file's first 132 bytes are DICOM: the preamble's mark, or (old files) a bare group 0002 or 0008."""
-    return head[128:132] == b"DICM" or head[:4] in BARE_STARTS
+    """Whether a file's first 132 bytes are DICOM: the preamble's mark, or a bare element of group 0002 or 0008.
+
+    Files without a preamble (ACR-NEMA exports, cut-off meta headers) begin with any low element of these groups, in
+    either byte order; what follows must be a value representation, or a length that such an element can have.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    for order in ("little", "big"):
+        group, element = (int.from_bytes(head[at : at + 2], order) for at in (0, 2))
+        if len(head) >= 8 and group in (0x0002, 0x0008) and element <= 0x0070:
+            length = int.from_bytes(head[4:8], order)
+            return head[4:6] in VRS or (length < 1024 and length % 2 == 0)
+    return False
 
 
 def read_header(path: Path) -> Any | None:
@@ -107,12 +130,17 @@ def read_header(path: Path) -> Any | None:
             if not is_dicom(file.read(132)):
                 return None
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER_TAGS, force=True)
-        whole = header.file_meta.get("MediaStorageSOPClassUID") != CT_IMAGE or "Rows" in header
+        whole = not is_ct_image(header) or "Rows" in header
     except Exception:  # a broken file can raise anything from struct.error to RecursionError
         raise damaged from None
     if not whole:
         raise damaged
     return header
+
+
+def is_ct_image(header: Any) -> bool:
+    """Whether the header, or the file's meta header, says that it is a CT image (and not a report or a screen)."""
+    return CT_IMAGE in (text(header, "SOPClassUID"), text(header.file_meta, "MediaStorageSOPClassUID"))
 
 
 def plane_of(path: Path, header: Any) -> tuple[np.ndarray, np.ndarray] | None:
@@ -167,10 +195,27 @@ def number(header: Any, key: str, default: float) -> float:
         return default
 
 
+def series_of(header: Any) -> tuple[str, ...]:
+    """A series' UID, or for files that lost it, what else the header says of it."""
+    uid = text(header, "SeriesInstanceUID")
+    return (uid,) if uid else ("", text(header, "SeriesNumber"), text(header, "SeriesDescription"))
+
+
 def date_of(header: Any) -> str:
-    """YYYYMMDD of the series, else the study, else the acquisition; "" where none is a date."""
-    dates = (text(header, key).replace(".", "") for key in ("SeriesDate", "StudyDate", "AcquisitionDate"))
-    return next((date for date in dates if len(date) == 8 and date.isdigit()), "")
+    """YYYYMMDD of the series, else the study, else the acquisition; "" where none is a day of the calendar."""
+    dates = (day(text(header, key)) for key in ("SeriesDate", "StudyDate", "AcquisitionDate"))
+    return next((found for found in dates if found), "")
+
+
+def day(words: str) -> str:
+    """YYYYMMDD of DICOM's DA, ACR-NEMA's dots allowed; "" for what no calendar has, as anonymisers write it."""
+    digits = words.strip().replace(".", "")
+    if not (len(digits) == 8 and digits.isascii() and digits.isdigit()):
+        return ""
+    try:
+        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:])).strftime("%Y%m%d").zfill(8)
+    except ValueError:
+        return ""
 
 
 def window_of(header: Any) -> tuple[float, float] | None:

@@ -1,130 +1,151 @@
-"""Slices of one DICOM series to one regular grid, or the line that says why they make none."""
+"""Slices of one stack to one regular grid, or the line that says why they make none."""
 
 from __future__ import annotations
-
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
-from .dicom_slices import Slice, text
+from .dicom_groups import normal_of, where
+from .dicom_slices import Slice
 
 EVEN_MM = 0.05
-"""Slices may lie this far, or 5 % of their spacing, from an even grid: headers round positions."""
-
-
-def one_stack(slices: list[Slice], one: Path | None) -> list[Slice]:
-    """Slices of one orientation, size and pixel spacing, and of one acquisition where positions repeat."""
-    slices = _one_group(slices, one, lambda s: tuple(np.round(s.axes.ravel(), 2) + 0.0), "(mixed) orientations")
-    slices = _one_group(slices, one, lambda s: (*s.size, *np.round(_spacing(s), 4)), "slice sizes or pixel spacings")
-    if len({_key(s) for s in slices}) == len(slices):
-        return slices
-    if len({(_key(s), _acquisition(s)) for s in slices}) == len(slices):
-        return _one_group(slices, one, _acquisition, "acquisitions at the same positions")
-    repeats = Counter(_key(s) for s in slices)
-    if len(repeats) > 1 and min(repeats.values()) > 1:
-        raise UserError(
-            f"this DICOM series is 4D: each position is there {min(repeats.values())} times, as in phases; "
-            "split it into one series a phase"
-        )
-    where = next(key for key, count in repeats.items() if count > 1)
-    files = " and ".join(s.path.name for s in slices if _key(s) == where)
-    raise UserError(f"duplicate slice at {_mm(slices[0], where)}: {files}; remove one of them")
+"""Slices may lie this far, or 5 % of their spacing, from an even grid."""
+WRITTEN = 1.3
+"""Or this many halves of the last decimal that the header writes, but no further than a third of the spacing."""
+FURTHEST = 0.35
+FEW = 0.1
+"""Share of slices that may be called strays among the others."""
 
 
 def stack(slices: list[Slice]) -> tuple[np.ndarray, list[Slice]]:
     """(affine, slices) with the slices in the order of the volume's axis: index (column, row, slice) -> LPS mm.
 
-    Raises UserError for a single slice, gaps, uneven spacing and slices that do not stand in a column.
+    Raises UserError for a single slice, gaps, strays, uneven spacing and slices that do not stand in a column.
     """
-    along, down = slices[0].axes
+    along, down = np.mean([s.axes for s in slices], axis=0)
     if abs(np.linalg.norm(along) - 1) > 0.01 or abs(np.linalg.norm(down) - 1) > 0.01 or abs(along @ down) > 0.01:
         raise UserError("this DICOM series has no valid ImageOrientationPatient; export it again")
     if len(slices) < 2:
         raise UserError("this DICOM series has a single slice; a volume needs at least two, so export the whole series")
-    normal = np.cross(along, down)
-    normal /= np.linalg.norm(normal)
-    # Towards left, posterior or superior, whichever the normal is closest to: the house's order.
-    normal *= np.sign(normal[np.abs(normal).argmax()])
+    normal = normal_of(slices)
     slices = sorted(slices, key=lambda s: float(s.position @ normal))
     positions = np.stack([s.position for s in slices])
     heights = positions @ normal
-    _check_even(heights, slices[0], normal)
-    sideways = positions - positions[0] - np.outer(heights - heights[0], normal)
-    lean = np.linalg.norm(sideways, axis=1).max()
-    if lean > max(0.2, np.tan(np.radians(0.1)) * (heights[-1] - heights[0])):
-        degrees = np.degrees(np.arctan2(np.linalg.norm(sideways[-1]), heights[-1] - heights[0]))
-        reason = f"gantry tilt of {degrees:.1f} degrees" if degrees > 0.1 else "their in-plane positions differ"
-        raise UserError(
-            f"the slices do not stand square above each other ({reason}, {lean:.1f} mm); "
-            "resample the series to a rectangular grid first"
-        )
-    between_rows, between_columns = _spacing(slices[0])
+    start, step = _even(heights, slices, normal)
+    _check_column(positions, heights, slices, normal)
+    between_rows, between_columns = slices[0].spacing
     affine = np.eye(4)
     affine[:3, 0] = along / np.linalg.norm(along) * between_columns
     affine[:3, 1] = down / np.linalg.norm(down) * between_rows
-    affine[:3, 2] = normal * (heights[-1] - heights[0]) / (len(slices) - 1)
-    affine[:3, 3] = positions[0]
+    affine[:3, 2] = normal * step
+    affine[:3, 3] = positions[0] + normal * (start - heights[0])
     return affine, slices
 
 
-def _one_group(slices: list[Slice], one: Path | None, key: Callable[[Slice], Hashable], what: str) -> list[Slice]:
-    groups: dict[Hashable, list[Slice]] = defaultdict(list)
-    for s in slices:
-        groups[key(s)].append(s)
-    if len(groups) == 1:
-        return slices
-    if one is not None:
-        return next(group for group in groups.values() if any(s.path == one for s in group))
-    sizes = " + ".join(str(len(group)) for group in groups.values())
+def _even(heights: np.ndarray, slices: list[Slice], normal: np.ndarray) -> tuple[float, float]:
+    """(first, step) mm of the even grid that sorted positions (n,) lie on; UserError, naming the place, for none.
+
+    Positions that the header has rounded are fitted, so that the rounding of the ends does not tip the grid.
+    """
+    step = (heights[-1] - heights[0]) / (len(heights) - 1)
+    index = np.arange(len(heights))
+    if np.abs(heights - heights[0] - step * index).max() < 0.002:
+        return float(heights[0]), float(step)
+    rounding = WRITTEN * _last_decimal_mm(slices, normal) / 2
+    fitted, first = np.polyfit(index, heights, 1)
+    off, first = _off(heights, first, fitted, index)
+    if off.max() <= _allowed(fitted, rounding):
+        return float(first), float(fitted)
+    _name_what_is_wrong(heights, slices, normal, rounding)
+    steps = np.diff(heights)
     raise UserError(
-        f"this DICOM series mixes {len(groups)} {what} ({sizes} slices); "
-        "give one file of the stack you want instead of the folder"
+        f"the slices are unevenly spaced ({steps.min():.2f} to {steps.max():.2f} mm, worst at "
+        f"{where(normal, heights[off.argmax()])}); resample the series to an even grid first"
     )
 
 
-def _check_even(heights: np.ndarray, first: Slice, normal: np.ndarray) -> None:
-    """Raise UserError, naming the place, unless sorted positions (n,) mm along the normal are evenly spaced."""
-    steps = np.diff(heights)
-    step = float(np.median(steps))
-    sign = 1.0 if normal @ np.cross(*first.axes) > 0 else -1.0
-    gap = int(steps.argmax())
-    if steps[gap] > 1.5 * step:
-        missing = round(steps[gap] / step) - 1
-        what = "a slice is" if missing == 1 else f"{missing} slices are"
+def _off(heights: np.ndarray, first: float, step: float, number: np.ndarray) -> tuple[np.ndarray, float]:
+    """(mm off the grid (n,), its first place), the grid moved to where the largest is least, as rounding leaves it."""
+    off = heights - first - step * number
+    middle = (off.max() + off.min()) / 2 if np.ptp(off) < step else 0.0
+    return np.abs(off - middle), float(first + middle)
+
+
+def _allowed(step: float, rounding: float) -> float:
+    return max(EVEN_MM, 0.05 * step, min(rounding, FURTHEST * step))
+
+
+def _last_decimal_mm(slices: list[Slice], normal: np.ndarray) -> float:
+    """The unit of the last decimal of the positions along the normal, as the headers write them; 1 for whole mm."""
+    decimals = 0
+    for s in slices:
+        for value, share in zip(s.header.ImagePositionPatient, np.abs(normal), strict=True):
+            words = str(getattr(value, "original_string", value)).strip()
+            if share > 0.1:
+                decimals = max(decimals, 9 if "e" in words.lower() else len(words.partition(".")[2]))
+    return 10.0**-decimals
+
+
+def _name_what_is_wrong(heights: np.ndarray, slices: list[Slice], normal: np.ndarray, rounding: float) -> None:
+    """Raise UserError where all but a few slices stand on one even grid: strays far away or in between, or gaps."""
+    count = len(heights)
+    few = max(1, FEW * count)
+    number, off, step = _grid(heights, rounding)
+    wide = np.flatnonzero(np.diff(heights) > max(20 * step, 0.5 * (heights[-1] - heights[0])))
+    if len(wide) == 1:  # the smaller side of the one wide gap
+        below = np.arange(count) <= wide[0]
+        strays = below if below.sum() * 2 < count else ~below
+        few = count / 3
+    else:
+        strays = off > _allowed(step, rounding)
+    if count > 3 and 0 < strays.sum() <= few:
+        named = ", ".join(f"{slices[i].path.name} at {where(normal, heights[i])}" for i in np.flatnonzero(strays)[:5])
+        what = "a slice stands" if strays.sum() == 1 else f"{strays.sum()} slices stand"
+        raise UserError(f"{what} off the even grid of all others ({named}); remove what does not belong to the series")
+    steps = np.diff(number)
+    gaps = np.flatnonzero(steps > 1)
+    if strays.any() or not 0 < len(gaps) <= max(1, 0.25 * len(steps)):
+        return
+    missing = int((steps[gaps] - 1).sum())
+    what = "a slice is" if missing == 1 else f"{missing} slices are"
+    raise UserError(
+        f"{what} missing at {where(normal, heights[gaps[0]] + step)} "
+        f"(next to {where(normal, heights[gaps[0]])}); copy the whole series again"
+    )
+
+
+def _grid(heights: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """(number of each slice on the grid that most stand on, mm off it, step mm) of sorted positions (n,)."""
+    apart = min(4, max(1, (len(heights) - 1) // 3))  # several steps at once, for single ones are rounded
+    step = float(np.median((heights[apart:] - heights[:-apart]) / apart))
+    number = np.concatenate([[0], np.cumsum(np.rint(np.diff(heights) / step))])
+    on = np.ones(len(heights), bool)
+    for _ in range(3):
+        fitted, first = np.polyfit(number[on], heights[on], 1)
+        off, _ = _off(heights, first, fitted, number)
+        on = off <= max(_allowed(fitted, rounding), float(np.median(off)))
+        number = np.rint((heights - first) / fitted) if on.sum() > 2 else number
+    return number, np.abs(heights - first - fitted * number), float(fitted)
+
+
+def _check_column(positions: np.ndarray, heights: np.ndarray, slices: list[Slice], normal: np.ndarray) -> None:
+    """Raise UserError unless the slices stand square above each other."""
+    sideways = positions - np.outer(heights, normal)
+    limit = max(0.2, np.tan(np.radians(0.1)) * (heights[-1] - heights[0]))
+    if np.linalg.norm(sideways - sideways[0], axis=1).max() <= limit:
+        return
+    off = np.linalg.norm(sideways - np.median(sideways, axis=0), axis=1)
+    strays = np.flatnonzero(off > limit)
+    if len(strays) <= max(1, FEW * len(slices)) and len(slices) > 3:
+        named = ", ".join(slices[i].path.name for i in strays[:5])
         raise UserError(
-            f"{what} missing at {_mm(first, sign * (heights[gap] + step))} "
-            f"(next to {_mm(first, sign * heights[gap])}); copy the whole series again"
+            f"{named}: {off[strays].max():.1f} mm sideways of all other slices of this DICOM series; "
+            "remove what does not belong to it"
         )
-    even = np.linspace(heights[0], heights[-1], len(heights))
-    if np.abs(heights - even).max() > max(EVEN_MM, 0.05 * step):
-        worst = int(np.abs(heights - even).argmax())
-        raise UserError(
-            f"the slices are unevenly spaced ({steps.min():.2f} to {steps.max():.2f} mm, "
-            f"worst at {_mm(first, sign * heights[worst])}); resample the series to an even grid first"
-        )
-
-
-def _acquisition(s: Slice) -> str:
-    return text(s.header, "AcquisitionNumber")
-
-
-def _key(s: Slice) -> float:
-    """Position along the normal in mm, rounded to what tells slices apart."""
-    return round(float(s.position @ np.cross(*s.axes)), 2) + 0.0
-
-
-def _spacing(s: Slice) -> np.ndarray:
-    """(between rows, between columns) in mm, in this order by the standard."""
-    return np.array(s.header.PixelSpacing, dtype=np.float64)
-
-
-def _mm(s: Slice, along: float) -> str:
-    """A position along the normal in words: on a patient axis where the normal is one."""
-    normal = np.cross(*s.axes)
-    axis = int(np.abs(normal).argmax())
-    if abs(normal[axis]) > 0.999:
-        return f"{'xyz'[axis]} = {along * np.sign(normal[axis]):.2f} mm"
-    return f"{along:.2f} mm along the slice normal"
+    lean = np.linalg.norm(sideways - sideways[0], axis=1).max()
+    degrees = np.degrees(np.arctan2(np.linalg.norm(sideways[-1] - sideways[0]), heights[-1] - heights[0]))
+    reason = f"gantry tilt of {degrees:.1f} degrees" if degrees > 0.1 else "their in-plane positions differ"
+    raise UserError(
+        f"the slices do not stand square above each other ({reason}, {lean:.1f} mm); "
+        "resample the series to a rectangular grid first"
+    )

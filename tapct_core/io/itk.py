@@ -25,19 +25,24 @@ RATIO = {"raw": 1, "deflate": DEFLATE_RATIO, "bzip2": 50_000}
 """The most bytes that one stored byte can hold; bzip2 packs constant data about 45,000 to 1."""
 
 
-def read_ct(path: Path, kind: str) -> CTVolume:
-    """One NRRD or MetaImage file -> CTVolume in HU. Raises UserError for what :mod:`tapct_core.io` refuses."""
-    raw, source, fields = _read(path, kind)
+def read_ct(path: Path, kind: str, hu_offset: float | None = None) -> CTVolume:
+    """One NRRD or MetaImage file -> CTVolume in HU, ``hu_offset`` added on a person's word.
+
+    Raises UserError for what :mod:`tapct_core.io` refuses.
+    """
+    raw, scale, source, fields = _read(path, kind)
     modality = fields.get("modality", "").removeprefix("MET_MOD_").upper()
     if modality not in ("", "CT", "OTHER", "UNKNOWN"):
         raise UserError(f"{path.name} is not a CT: its header says modality {modality}; choose a CT")
     orientation, geometry = place(source.file_shape, source.file_affine, path.name)
-    return CTVolume(house_array(hounsfield(raw, 1.0, 0.0, path.name), orientation), geometry, source)
+    return CTVolume(house_array(hounsfield(raw, *scale, path.name, hu_offset), orientation), geometry, source)
 
 
 def read_labels(path: Path, kind: str) -> LabelMap:
     """One NRRD or MetaImage file -> LabelMap; names from 3D Slicer's segment keys, else from the sidecar."""
-    raw, source, fields = _read(path, kind)
+    raw, scale, source, fields = _read(path, kind)
+    if scale != (1.0, 0.0):
+        raw = raw * scale[0] + scale[1]
     orientation, geometry = place(source.file_shape, source.file_affine, path.name)
     names, colours = _slicer_segments(fields) if kind == "nrrd" else ({}, {})
     if not names and not colours:
@@ -45,8 +50,8 @@ def read_labels(path: Path, kind: str) -> LabelMap:
     return LabelMap(house_array(whole_labels(raw, path.name), orientation), geometry, source, names, colours)
 
 
-def _read(path: Path, kind: str) -> tuple[np.ndarray, Source, dict[str, str]]:
-    """Stored values (x, y, z), the Source, and the header's fields with their keys in lower case."""
+def _read(path: Path, kind: str) -> tuple[np.ndarray, tuple[float, float], Source, dict[str, str]]:
+    """Stored values (x, y, z), their slope and intercept, the Source, and the header's fields, keys in lower case."""
     fields, after = text_header(path, kind)
     try:
         layout = (nrrd_layout if kind == "nrrd" else metaimage_layout)(path, fields)
@@ -61,14 +66,15 @@ def _read(path: Path, kind: str) -> tuple[np.ndarray, Source, dict[str, str]]:
     shape = layout.shape[:3]
     orientation = place(shape, layout.affine, path.name)[0]
     raw = _values(path, layout, after).reshape(shape, order="F")
-    return raw, Source(kind, path=path, file_shape=shape, file_affine=layout.affine, orientation=orientation), fields
+    source = Source(kind, path=path, file_shape=shape, file_affine=layout.affine, orientation=orientation)
+    return raw, layout.scale, source, fields
 
 
 def _values(path: Path, layout: Layout, after: int) -> np.ndarray:
     """The stored values as a flat array in native bytes; its claim is held against the file's size first."""
     file, start = (path, after) if layout.data is None else (layout.data, 0)
-    if layout.data is not None and file.name not in {p.name for p in path.parent.iterdir() if p.is_file()}:
-        raise UserError(f"{path.name} needs its data file {file.name!r} beside it; copy both")
+    if not file.is_file():
+        raise UserError(f"{path.name} needs its data file {str(file.relative_to(path.parent))!r}; copy both")
     needed = layout.dtype.itemsize * int(np.prod(layout.shape, dtype=object))
     skip = max(layout.skip, 0)
     stored = file.stat().st_size - start

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
@@ -40,6 +40,10 @@ TO_LPS = {
 """NRRD's patient spaces; without one, LPS is taken, as ITK does."""
 
 
+MM_WORDS = {"", "mm", "millimeter", "millimeters", "millimetre", "millimetres", "???"}
+META_SCALE = (("slope", "1"), ("offset", "0"))
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a checked header says: how the values lie in which file, and where they are in the patient."""
@@ -50,6 +54,7 @@ class Layout:
     encoding: str  # "raw", "deflate" or "bzip2"
     data: Path | None  # beside the header; None: behind it
     skip: int  # bytes before the values, -1: they end the file
+    scale: tuple[float, float] = (1.0, 0.0)  # slope and intercept from stored values to those that are meant
 
 
 def kind_of(head: bytes) -> str:
@@ -95,14 +100,13 @@ def _unescaped(value: str) -> str:
 def nrrd_layout(path: Path, fields: dict[str, str]) -> Layout:
     """The fields of a NRRD header, checked. Raises ValueError, KeyError or UserError where they make no sense."""
     shape = tuple(int(n) for n in fields["sizes"].split())
+    mins = None
     if "space directions" in fields:
         words = fields["space directions"].replace(")", ")|").replace("none", "none|").split("|")
         vectors = [_vector(word) for word in words if word.strip()]
-    elif "spacings" in fields:
-        sizes = [float(s) for s in fields["spacings"].split()]
-        vectors = [None if np.isnan(s) else np.eye(3)[axis % 3] * s for axis, s in enumerate(sizes)]
     else:
-        raise UserError(f"{path.name} does not say how large its voxels are (no space directions); convert it again")
+        sizes, mins = _by_axis(path.name, fields, shape)
+        vectors = [None if np.isnan(s) else np.eye(3)[axis % 3] * s for axis, s in enumerate(sizes)]
     if len(vectors) != len(shape) or int(fields["dimension"]) != len(shape):
         raise ValueError("axes do not agree")
     shape = _spatial_first(path.name, shape, vectors)
@@ -114,7 +118,13 @@ def nrrd_layout(path: Path, fields: dict[str, str]) -> Layout:
         )
     affine = np.eye(4)
     affine[:3, :3] = np.stack(spatial[:3], axis=1)
-    affine[:3, 3] = _vector(fields.get("space origin", "(0,0,0)"))
+    if "space origin" in fields or mins is None:
+        affine[:3, 3] = _vector(fields.get("space origin", "(0,0,0)"))
+    else:
+        affine[:3, 3] = [m for m, vector in zip(mins, vectors, strict=True) if vector is not None][:3]
+    units = {word.lower() for word in re.findall(r'"([^"]*)"', fields.get("space units", fields.get("units", "")))}
+    if units - MM_WORDS:
+        raise UserError(f"{path.name} is measured in {', '.join(sorted(units - MM_WORDS))}; save it in millimetres")
     affine[:3] *= np.array(TO_LPS[space])[:, None]
     code = next((code for code, names in NRRD_TYPES.items() if fields["type"].lower() in names), None)
     if code is None:
@@ -131,9 +141,41 @@ def nrrd_layout(path: Path, fields: dict[str, str]) -> Layout:
     skip = int(fields.get("byte skip", fields.get("byteskip", "0")))
     if skip < (-1 if encoding == "raw" else 0):
         raise ValueError("byte skip")
-    return Layout(
-        shape, np.dtype(order + code), affine, encoding, path.with_name(Path(name).name) if name else None, skip
-    )
+    return Layout(shape, np.dtype(order + code), affine, encoding, _data_file(path, name) if name else None, skip)
+
+
+def _by_axis(name: str, fields: dict[str, str], shape: tuple[int, ...]) -> tuple[list[float], list[float] | None]:
+    """Spacing of each axis (NaN: none in space) and the places of the first samples' centres, where given.
+
+    Files without a space say them axis by axis. An axis' min is the outer face of its first sample where its centering
+    is "cell" (also where there is none, as ITK takes it), else the sample's centre.
+    """
+
+    def numbers(*keys: str) -> list[float] | None:
+        words = next((fields[key].split() for key in keys if key in fields), None)
+        if words is not None and len(words) != len(shape):
+            raise ValueError("axes do not agree")
+        return None if words is None else [float(word) for word in words]
+
+    words = fields.get("centerings", fields.get("centers", "")).lower().split()
+    cell = [word != "node" for word in words] if len(words) == len(shape) else [True] * len(shape)
+    spacings, mins, maxs = numbers("spacings"), numbers("axis mins", "axismins"), numbers("axis maxs", "axismaxs")
+    if spacings is None:
+        if mins is None or maxs is None:
+            raise UserError(f"{name} does not say how large its voxels are (no space directions); convert it again")
+        spacings = [(high - low) / max(1, n if c else n - 1)
+                    for low, high, n, c in zip(mins, maxs, shape, cell, strict=True)]  # fmt: skip
+    if mins is not None:
+        mins = [low + (size / 2 if c else 0.0) for low, size, c in zip(mins, spacings, cell, strict=True)]
+    return spacings, mins
+
+
+def _data_file(path: Path, name: str) -> Path:
+    """The file that a header names, in its own folder or below. Raises UserError for one that lies elsewhere."""
+    inside = PurePosixPath(name if (path.parent / name).is_file() else name.replace("\\", "/"))
+    if inside.is_absolute() or ".." in inside.parts or PureWindowsPath(name).drive:
+        raise UserError(f"{path.name} names a data file outside its own folder ({inside.name}); put it beside it")
+    return path.parent / inside
 
 
 def _spatial_first(name: str, shape: tuple[int, ...], vectors: list[np.ndarray | None]) -> tuple[int, ...]:
@@ -185,6 +227,8 @@ def metaimage_layout(path: Path, fields: dict[str, str]) -> Layout:
     directions = (
         numbers(axes**2, np.eye(axes).ravel(), "transformmatrix", "rotation", "orientation").reshape(axes, axes).T
     )
+    if fields.get("distanceunits", "mm").lower().strip("\"'") not in MM_WORDS:
+        raise UserError(f"{path.name} is measured in {fields['distanceunits']}; save it in millimetres")
     affine = np.eye(4)
     affine[:3, :3] = (directions * numbers(axes, np.ones(axes), "elementspacing", "elementsize"))[:3, :3]
     affine[:3, 3] = numbers(axes, np.zeros(axes), "offset", "position", "origin")[:3]
@@ -199,6 +243,6 @@ def metaimage_layout(path: Path, fields: dict[str, str]) -> Layout:
     skip = int(fields.get("headersize", "0"))
     if not name or skip < (-1 if encoding == "raw" else 0):
         raise ValueError("data file")
-    return Layout(
-        shape, dtype, affine, encoding, None if name.upper() == "LOCAL" else path.with_name(Path(name).name), skip
-    )
+    scale = tuple(float(fields.get(f"elementtointensityfunction{key}", one)) for key, one in META_SCALE)
+    data = None if name.upper() == "LOCAL" else _data_file(path, name)
+    return Layout(shape, dtype, affine, encoding, data, skip, scale)

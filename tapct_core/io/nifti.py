@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gzip
 import logging
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,16 @@ from ..atomic import atomic_path
 from ..errors import UserError
 from ..geometry import RAS_FROM_LPS
 from ..volume import CTVolume, LabelMap, Source
-from .checks import DEFLATE_RATIO, hounsfield, house_array, place, unpack, whole_labels
+from .checks import DEFLATE_RATIO, hounsfield, house_array, place, unpack, unpacked_head, whole_labels
 from .sidecar import read_sidecar
 
 MAGICS = {348: (344, (b"n+1\0",)), 540: (4, (b"n+2\0",))}
 """Header size -> where its magic stands, and what it is when header and data share one file."""
 MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
 """NIfTI's codes for metre, millimetre and micrometre; any other code (0 = not said) is read as mm."""
+
+HAIR = 1e-3
+"""How much longer than 1 the square of a quaternion's part may be for rounding; more is another number."""
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +42,14 @@ def header_size(head: bytes) -> int:
     return 0
 
 
-def read_ct(path: Path) -> CTVolume:
-    """One NIfTI file -> CTVolume in HU. Raises UserError for what :mod:`tapct_core.io` refuses."""
+def read_ct(path: Path, hu_offset: float | None = None) -> CTVolume:
+    """One NIfTI file -> CTVolume in HU, ``hu_offset`` added on a person's word.
+
+    Raises UserError for what :mod:`tapct_core.io` refuses.
+    """
     header, source = _read_header(path)
     orientation, geometry = place(source.file_shape, source.file_affine, path.name)
-    hu = hounsfield(_read_voxels(path, header), *_scaling(header, path.name), path.name)
+    hu = hounsfield(_read_voxels(path, header), *_scaling(header, path.name), path.name, hu_offset)
     return CTVolume(house_array(hu, orientation), geometry, source)
 
 
@@ -129,14 +134,8 @@ def _parse(block: bytes) -> Any:
 
 def _head(path: Path, size: int) -> bytes:
     with open(path, "rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            file.seek(0)
-            return file.read(size)
-    with gzip.open(path) as packed:
-        try:
-            return packed.read(size)
-        except (OSError, EOFError, zlib.error):
-            raise UserError(f"{path.name} is truncated or damaged: it cannot be unpacked; copy it again") from None
+        head = file.read(size)
+    return unpacked_head(path, size) if head[:2] == b"\x1f\x8b" else head
 
 
 def _read_header(path: Path) -> tuple[Any, Source]:
@@ -189,15 +188,32 @@ def _lps_affine(header: Any, codes: tuple[int, int], name: str) -> np.ndarray:
     if sform > 0:
         ras = np.vstack([header["srow_x"], header["srow_y"], header["srow_z"], [0, 0, 0, 1]]).astype(np.float64)
     elif qform > 0:
-        try:
-            ras = header.get_qform()
-        except Exception:  # nibabel's own error type, for a quaternion longer than 1 or negative voxel sizes
-            raise UserError(f"{name}: its qform is not a valid rotation; correct the header") from None
+        ras = _qform(header, name)
     else:
         log.warning("a NIfTI file gives voxel sizes but no orientation; taken as RAS, so left and right are a guess")
         ras = np.diag([*header["pixdim"][1:4].astype(np.float64), 1.0])
     scale = MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
     return RAS_FROM_LPS @ np.diag([scale, scale, scale, 1.0]) @ ras
+
+
+def _qform(header: Any, name: str) -> np.ndarray:
+    """Index (x, y, z) -> RAS units by the standard's method 2.
+
+    A quaternion a hair longer than 1, as float32 leaves half turns, is brought back to 1, as in the standard's own C
+    code, and a qfac other than -1 or 1 counts by its sign.
+    """
+    from nibabel.quaternions import quat2mat
+
+    sizes = header["pixdim"][1:4].astype(np.float64)
+    b, c, d = (float(header[f"quatern_{letter}"]) for letter in "bcd")
+    longer = b * b + c * c + d * d
+    if not (np.isfinite(sizes).all() and sizes.min() > 0 and longer < 1 + HAIR):  # NaN fails too
+        raise UserError(f"{name}: its qform is not a valid rotation; correct the header")
+    turn = quat2mat([np.sqrt(max(0.0, 1 - longer)), b, c, d])  # which norms it
+    ras = np.eye(4)
+    ras[:3, :3] = turn * sizes * (1, 1, -1 if header["pixdim"][0] < 0 else 1)
+    ras[:3, 3] = header["qoffset_x"], header["qoffset_y"], header["qoffset_z"]
+    return ras
 
 
 def _scaling(header: Any, name: str) -> tuple[float, float]:

@@ -4,64 +4,19 @@ from __future__ import annotations
 
 import logging
 import shutil
-from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.pixels import get_decoder
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless, generate_uid
+from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from tapct_core.io import list_series, load_ct, load_labels, save_labels, scan_info
 from tapct_core.volume import AIR_HU
 
-COUNT, SIZE = 6, 64
-STEP = 2.0
-
-
-@pytest.fixture(scope="session")
-def real_series(data_dir: Path) -> Path:
-    return data_dir / "dicom" / "ts_example_series"
-
-
-@pytest.fixture(scope="session")
-def real_slices(real_series: Path) -> list[pydicom.Dataset]:
-    """Six neighbouring slices of the real series, a 64 x 64 corner with body and air, uncompressed, with UIDs."""
-    slices = []
-    study, series = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=["series"])
-    for number, path in enumerate(sorted(real_series.iterdir())[:COUNT]):
-        dataset = pydicom.dcmread(path)
-        pixels = np.ascontiguousarray(dataset.pixel_array[150 : 150 + SIZE, 60 : 60 + SIZE])
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.Rows = dataset.Columns = SIZE
-        dataset.PixelData = pixels.tobytes()
-        dataset["PixelData"].VR = "OW"
-        dataset["PixelData"].is_undefined_length = False
-        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
-        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID
-        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[str(number)])
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-        slices.append(dataset)
-    return slices
-
-
-@pytest.fixture
-def write(tmp_path, real_slices):
-    """Write copies of the slices, ``change(dataset, number)`` applied, under names in no order -> the folder."""
-
-    def written(change=None, folder="series", names="slice{0:02d}.dcm", order=None) -> Path:
-        target = tmp_path / folder
-        target.mkdir(exist_ok=True)
-        for number, place in enumerate(order if order is not None else (3, 0, 5, 1, 4, 2)):
-            dataset = deepcopy(real_slices[number])
-            if change is not None and change(dataset, number) is False:
-                continue
-            dataset.save_as(target / names.format(place), enforce_file_format=True)
-        return target
-
-    return written
+COUNT, SIZE, STEP = 6, 64, 2.0
+"""Of the series that the fixtures write: slices, pixels a side, mm between slices."""
 
 
 def series(uid):
@@ -167,66 +122,6 @@ def test_only_another_modality_is_no_ct(write, refused):
     refused(load_ct, folder / "slice00.dcm", "not a CT: its modality is MR")
 
 
-def test_a_missing_slice_is_named(write, refused, real_slices):
-    gone = float(real_slices[3].ImagePositionPatient[2])
-    refused(load_ct, write(lambda d, n: n != 3), f"a slice is missing at z = {gone:.2f} mm")
-
-
-def test_a_duplicate_slice_is_named(write, refused, real_slices):
-    folder = write()
-    shutil.copy(folder / "slice01.dcm", folder / "copy of slice01.dcm")
-    where = float(pydicom.dcmread(folder / "slice01.dcm").ImagePositionPatient[2])
-    message = refused(load_ct, folder, f"duplicate slice at z = {where:.2f} mm")
-    assert "copy of slice01.dcm" in message
-
-
-def test_a_tilted_gantry_is_refused(write, refused):
-    def tilt(dataset, number):
-        x, y, z = dataset.ImagePositionPatient
-        lean = np.radians(12)
-        dataset.ImageOrientationPatient = [1, 0, 0, 0, np.cos(lean), np.sin(lean)]
-
-    refused(load_ct, write(tilt), "gantry tilt of 12.0 degrees")
-
-
-def test_mixed_orientations_are_refused_and_one_file_picks_its_stack(write, refused):
-    def coronal(dataset, number):
-        dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
-        dataset.ImagePositionPatient = [0, 3.0 * number, 0]
-
-    folder = write()
-    write(coronal, names="coronal{0}.dcm")
-    refused(load_ct, folder, r"\(mixed\) orientations \(6 \+ 6 slices\)")
-    assert np.allclose(load_ct(folder / "coronal0.dcm").geometry.spacing_mm[1], 3.0)
-
-
-def test_uneven_spacing_is_refused(write, refused):
-    def uneven(dataset, number):
-        dataset.ImagePositionPatient = [0, 0, 2.0 * number + (0.7 if number > 2 else 0)]
-
-    refused(load_ct, write(uneven), "unevenly spaced")
-
-
-def test_positions_rounded_by_a_scanner_are_taken(write):
-    def rounded(dataset, number):
-        dataset.ImagePositionPatient = [0, 0, round(0.625 * number, 1)]
-
-    assert load_ct(write(rounded)).geometry.spacing_mm[0] == pytest.approx(0.62)
-
-
-def test_phases_at_the_same_positions(write, refused):
-    def second(dataset, number):
-        dataset.AcquisitionNumber = 15
-
-    folder = write()
-    write(second, names="later{0}.dcm")
-    refused(load_ct, folder, "acquisitions at the same positions")
-    assert load_ct(folder / "later1.dcm").geometry.shape[0] == COUNT
-    four_d = write(folder="four_d")
-    write(folder="four_d", names="again{0}.dcm")
-    refused(load_ct, four_d, "4D: each position is there 2 times")
-
-
 @pytest.mark.parametrize(
     "axes",
     [
@@ -258,36 +153,6 @@ def test_pixel_spacing_is_row_then_column(write):
         dataset.PixelSpacing = [0.5, 1.5]
 
     assert np.allclose(load_ct(write(anisotropic)).geometry.spacing_mm, (STEP, 0.5, 1.5))
-
-
-def test_rescale_is_taken_slice_by_slice(write, real_slices):
-    expected = load_ct(write(folder="plain")).hu
-
-    def rescale(dataset, number):
-        stored = (real_slices[number].pixel_array.astype(int) - 1024 + 1000 + 10 * number) * 2
-        dataset.PixelData = stored.astype(np.int16).tobytes()
-        dataset.PixelRepresentation, dataset.RescaleSlope, dataset.RescaleIntercept = 1, "0.5", str(-1000 - 10 * number)
-        dataset.BitsStored, dataset.HighBit = 16, 15
-
-    assert np.array_equal(load_ct(write(rescale, folder="scaled")).hu, expected)
-
-
-def test_padding_becomes_air(write, real_slices):
-    def padded(dataset, number):
-        stored = real_slices[number].pixel_array.copy()
-        stored[:10] = 63536  # -2000 as unsigned
-        dataset.BitsStored, dataset.HighBit = 16, 15
-        dataset.add_new("PixelPaddingValue", "US", 63536)
-        dataset.PixelData = stored.tobytes()
-
-    assert (load_ct(write(padded)).hu[:, :10] == AIR_HU).all()
-
-
-def test_without_a_rescale_the_values_must_look_like_hu(write, refused):
-    def bare(dataset, number):
-        del dataset.RescaleIntercept, dataset.RescaleSlope
-
-    refused(load_ct, write(bare), "not a CT in HU")
 
 
 def test_rle_and_the_real_jpeg_2000_are_read(write, real_series):

@@ -10,6 +10,7 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from tapct_core.geometry import RAS_FROM_LPS, Geometry
@@ -328,3 +329,58 @@ def test_a_scan_that_is_written_reads_back_on_the_same_grid(tmp_path, small_hu, 
     again = load_ct(write_scan(made, tmp_path / "x" / "scan.nii.gz"))
     np.testing.assert_array_equal(again.hu, made.hu)
     np.testing.assert_allclose(again.geometry.affine, made.geometry.affine, atol=1e-5)
+
+
+@pytest.mark.parametrize("qfac", [1, -1, 0, 3, -0.5])
+@pytest.mark.parametrize(
+    "quaternion", [(0.7071073, 0.7071073, 0), (1.0000001, 0, 0), (0.57735032, 0.57735032, 0.57735032), (0.1, 0.2, 0.3)]
+)
+def test_a_quaternion_a_hair_too_long_is_read_as_itk_reads_it(tmp_path, small_hu, quaternion, qfac):
+    header = nib.Nifti1Header()
+    header.set_data_shape(small_hu.shape)
+    header.set_data_dtype(np.int16)
+    header["pixdim"][:4] = qfac, 1.5, 1.25, 2.5
+    header["qform_code"], header["vox_offset"], header["xyzt_units"] = 1, 352, 2
+    header["quatern_b"], header["quatern_c"], header["quatern_d"] = quaternion
+    header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = 30, 20, -90
+    path = tmp_path / "q.nii"
+    path.write_bytes(header.binaryblock + bytes(4) + small_hu.tobytes(order="F"))
+    affine, image = load_ct(path).source.file_affine, sitk.ReadImage(str(path))
+    theirs = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    assert np.allclose(affine[:3, :3], theirs, atol=1e-4) and np.allclose(affine[:3, 3], image.GetOrigin(), atol=1e-4)
+
+
+@pytest.mark.parametrize("broken", [{"quatern_b": 5.0}, {"quatern_c": np.nan}, {"pixdim": [1, -1.5, 1, 1]}])
+def test_a_qform_that_is_none_is_refused(tmp_path, small_hu, refused, broken):
+    header = nib.Nifti1Header()
+    header.set_data_shape(small_hu.shape)
+    header.set_data_dtype(np.int16)
+    header["pixdim"][:4] = 1, 1.5, 1.25, 2.5
+    header["qform_code"], header["vox_offset"] = 1, 352
+    for key, value in broken.items():
+        if key == "pixdim":
+            header[key][:4] = value
+        else:
+            header[key] = value
+    (tmp_path / "q.nii").write_bytes(header.binaryblock + bytes(4) + small_hu.tobytes(order="F"))
+    refused(load_ct, tmp_path / "q.nii", "not a valid rotation")
+
+
+@pytest.mark.parametrize("tail", [b"\r\n--boundary--\r\n", b"\n", b"\0" * 512, b"PK\x03\x04 rest"])
+def test_bytes_behind_the_gzip_stream_are_ignored_and_said(tmp_path, small_hu, tail, caplog):
+    path = make(tmp_path / "t.nii.gz", small_hu)
+    expected = load_ct(path).content_hash
+    path.write_bytes(path.read_bytes() + tail)
+    assert load_ct(path).content_hash == expected
+    assert ("ignored" in caplog.text) == bool(tail.strip(b"\0"))
+
+
+def test_a_second_member_that_is_damaged_is_no_tail(tmp_path, small_hu, refused):
+    whole = make(tmp_path / "t.nii", small_hu).read_bytes()
+    half = len(whole) // 2
+    first, second = gzip.compress(whole[:half]), bytearray(gzip.compress(whole[half:]))
+    (tmp_path / "t.nii.gz").write_bytes(first + bytes(second))
+    assert load_ct(tmp_path / "t.nii.gz").hu.shape == small_hu.shape[::-1]
+    second[40] ^= 0xFF
+    (tmp_path / "t.nii.gz").write_bytes(first + bytes(second))
+    refused(load_ct, tmp_path / "t.nii.gz", "damaged|truncated")
