@@ -14,17 +14,14 @@ anew with what was resumed.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
-from qtpy.QtCore import QCoreApplication, QLockFile, QObject, QTimer, Signal
 
 from tapct_core.atomic import atomic_folder, atomic_path
 from tapct_core.errors import UserError
@@ -35,7 +32,7 @@ from tapct_core.volume import CTVolume, Source
 from .jobs import Job
 from .layers import ct_image
 from .painting import Kept, LabelClass, painted_voxels, painting_of
-from .preferences import preference
+from .recovery import Recovery, left_behind, state_folder
 from .scan import origin_of
 
 if TYPE_CHECKING:
@@ -45,13 +42,9 @@ FORMAT = "tapct-session-1"
 WORDS = "session.json"
 
 
-def state_folder() -> Path:
-    """$TAPCT_STATE, else the place where this system keeps what programs remember."""
-    if os.environ.get("TAPCT_STATE"):
-        return Path(os.environ["TAPCT_STATE"]) / "autosave"
-    import platformdirs
-
-    return Path(platformdirs.user_state_dir("napari-tapct", appauthor=False)) / "autosave"
+def autosave_folder() -> Path:
+    """Where painted work is kept."""
+    return state_folder() / "autosave"
 
 
 @dataclass(frozen=True)
@@ -78,57 +71,32 @@ class Unfinished:
 
 def unfinished() -> list[Unfinished]:
     """What was left behind by processes that are gone, the newest first. Damaged folders are passed over."""
-    found = []
-    for folder in state_folder().glob("*"):
-        if not (folder / WORDS).is_file():
-            continue
-        lock = QLockFile(str(folder.with_suffix(".lock")))
-        if not lock.tryLock(0):
-            continue  # somebody is at it
-        lock.unlock()
-        try:
-            words = _read_words(folder)
-            found.append(Unfinished(folder, float(words["saved"]), sum(bool(e["strokes"]) for e in words["scans"])))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return sorted(found, key=lambda one: -one.saved)
+    folders = (folder for folder in autosave_folder().glob("*") if (folder / WORDS).is_file())
+    return left_behind(folders, _left)
 
 
-class Autosave(QObject):
+def _left(folder: Path) -> Unfinished:
+    words = _read_words(folder)
+    return Unfinished(folder, float(words["saved"]), sum(bool(entry["strokes"]) for entry in words["scans"]))
+
+
+class Autosave(Recovery):
     """Saves one session while there is something new. Get it with :func:`autosave_of`."""
 
-    saved = Signal()
-
     def __init__(self, session: Session) -> None:
-        super().__init__(QCoreApplication.instance())
+        super().__init__(autosave_folder())
         self._session = ref(session)
-        self._dirty = False
         self._job: Job | None = None
-        self._replaces: list[Unfinished] = []
-        self.folder = state_folder() / uuid.uuid4().hex
-        self._lock = QLockFile(str(self.folder.with_suffix(".lock")))
-        painting_of(session).strokes_changed.connect(self._on_changed)
-        painting_of(session).classes_changed.connect(self._on_changed)
+        session.painting.strokes_changed.connect(self._on_changed)
+        session.painting.classes_changed.connect(self._on_changed)
         session.scans_changed.connect(self._on_changed)
-        self._timer = QTimer(self)
-        self._timer.timeout.connect(self._on_tick)
-        self._timer.start(1000 * int(preference("autosave_seconds")))
 
-    def replaces(self, old: Unfinished) -> None:
-        """``old`` was taken up in this session: it is removed when this session is on disk."""
-        self._replaces.append(old)
-        self._dirty = True
-
-    def _on_changed(self, *_: object) -> None:
-        self._dirty = True
-
-    def _on_tick(self) -> None:
+    def _gone(self) -> bool:
         session = self._session()
-        if session is None or session.viewer is None:
-            self._timer.stop()
-            return
-        if self._dirty and (self._job is None or not self._job.running):
-            self.save()
+        return session is None or session.viewer is None
+
+    def _busy(self) -> bool:
+        return self._job is not None and self._job.running
 
     def save(self) -> Job | None:
         """Starts saving now; None when there is nothing painted. ``saved`` follows."""
@@ -143,9 +111,8 @@ class Autosave(QObject):
         if not work:
             return None
         classes = list(painting_of(session).classes)
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self._lock.tryLock(0)
-        self._job = Job("Autosave", lambda job: _write(self.folder, work, classes), done=self._on_saved)
+        self._hold()
+        self._job = Job("Autosave", lambda job: _write(self.entry, work, classes), done=self._on_saved)
         return self._job.start()
 
     def _on_saved(self, _: None) -> None:

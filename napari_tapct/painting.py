@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from .keys import SHORTCUTS
 from .layers import GEOMETRY, SOURCE, placement
-from .scan import Scan, origin_of
+from .scan import Scan, origin_of, same_path
 from .session import Session
 
 if TYPE_CHECKING:
@@ -87,9 +87,11 @@ class Kept:
 
     def belongs_to(self, volume: CTVolume) -> bool:
         """Whether ``volume`` is the scan that was painted on, opened again."""
-        if self.origin != origin_of(volume) or not self.geometry.matches(volume.geometry):
+        path, series = origin_of(volume)
+        same_file = same_path(self.origin[0], path) and self.origin[1] == series
+        if not self.geometry.matches(volume.geometry) or bool(self.origin[0]) != bool(path):
             return False
-        return bool(self.origin[0]) or np.array_equal(self.volume.hu, volume.hu)
+        return same_file if path else np.array_equal(self.volume.hu, volume.hu)
 
 
 def painted_voxels(strokes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

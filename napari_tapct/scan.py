@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +64,17 @@ class Scan:
 
 
 def origin_of(volume: CTVolume) -> tuple[str, str]:
-    """The file or folder that a scan came from, as an absolute path, and its series; "" where there is none."""
+    """The file or folder that a scan came from, absolute as it was named, and its series; "" where there is none."""
     source = volume.source
-    path = str(Path(source.path).resolve()) if source.path else ""
+    path = str(Path(source.path).absolute()) if source.path else ""
     return path, source.dicom.series_instance_uid if source.dicom else ""
+
+
+def same_path(a: str, b: str) -> bool:
+    """Whether two paths lead to the same place."""
+    return bool(a) and bool(b) and os.path.realpath(a) == os.path.realpath(b)
+
+
+def patient_of(volume: CTVolume) -> str:
+    """The key that tells a scan's patient from others, "" where it is not known."""
+    return volume.source.dicom.patient_key if volume.source.dicom else ""

@@ -111,13 +111,13 @@ def begin(viewer: Viewer) -> tuple[FollowUpWidget, dict[str, Point]]:
         viewer.add_layer(Layer.create(data, {**attributes, "name": name, "visible": name == "baseline"}, kind))
     widget = dock(viewer, "Follow-up")
     for name, date in DATES.items():
-        widget.session.set_date(widget.book.scan_of(name), date)
-    widget.book.reader = READER
+        widget.session.set_date(widget.editor.scan_of(name), date)
+    widget.editor.reader = READER
     set_window(widget.session, 1500, -600)
     wait(lambda: widget.linked.shown and widget.search.is_ready)
     settle(0.5)
     index, attributes, _ = layers["lesions with known follow-up"]
-    points = widget.book.scan_of("baseline").volume.geometry.to_world(np.asarray(index))
+    points = widget.editor.scan_of("baseline").volume.geometry.to_world(np.asarray(index))
     return widget, dict(zip(attributes["features"]["name"], map(tuple, points.tolist()), strict=True))
 
 
@@ -127,9 +127,9 @@ def mark_all(widget: FollowUpWidget, places: dict[str, Point]) -> None:
     from ..follow_up.study.lesion_edits import rename, set_organ, set_role
 
     for own, (name, role, organ) in MARKED.items():
-        lesion = decisions.mark(widget.book, "baseline", places[own])
+        lesion = decisions.mark(widget.editor, "baseline", places[own])
         for change, value in ((rename, name), (set_role, role), (set_organ, organ)):
-            change(widget.book, widget.book.study.lesion(lesion.uid), value)
+            change(widget.editor, widget.editor.study.lesion(lesion.uid), value)
         wait(lambda: widget.search.found is not None)
 
 
@@ -159,9 +159,9 @@ def decide(widget: FollowUpWidget) -> None:
     """The whole-study run, then a person's word on all lesions but the one that is out of view."""
     widget.search.run_all()
     wait(lambda: not widget.search.running)
-    for lesion in list(widget.book.study.lesions):
+    for lesion in list(widget.editor.study.lesions):
         if lesion.name != OUTSIDE:
-            widget.book.select(lesion.uid)
+            widget.editor.select(lesion.uid)
             (widget.not_present if lesion.name == GONE else widget.accept)()
 
 
@@ -176,8 +176,8 @@ def picture(viewer: Viewer, path: Path) -> Path:
 
 
 def _look_at(widget: FollowUpWidget, name: str, zoom: float) -> None:
-    lesion = next(one for one in widget.book.study.lesions if one.name == name)
-    widget.book.select(lesion.uid)
+    lesion = next(one for one in widget.editor.study.lesions if one.name == name)
+    widget.editor.select(lesion.uid)
     wait(lambda: widget.search.found is not None and widget.search.found.uid == lesion.uid)
     widget.session.viewer.scene.camera.zoom = zoom
     settle(0.5)

@@ -27,6 +27,7 @@ from .views import heat_limits, pca_colours, pca_layer, similarity_layer
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+
 class FeaturesWidget(QWidget):
     """Docked widget; works on the scan that is shown."""
 

@@ -20,13 +20,13 @@ from .form import Buttons, DecideBox, FindBox, LesionBox, attempt, titled
 from .masks.editor import MaskEditor
 from .proposals.candidates import chosen_at_first
 from .proposals.finder import Found
-from .proposals.overlay import Hints
+from .proposals.overlay import ProposalOverlay
 from .proposals.search import Search
 from .proposals.sentences import explain, title_of
 from .response.overview import Overview
 from .study import decisions
 from .study.bar import StudyBar
-from .study.editor import book_of
+from .study.editor import editor_of
 from .views.lesion_points import LesionPoints
 from .views.link_bar import link_frame
 from .views.linked import LinkedView
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.viewer import Viewer
 
-    from .views.position import Sight
+    from .views.position import ScanView
 
 WIDTH, OVERVIEW = 380, 220
 """Pixels: width of the panel, height of the table."""
@@ -47,13 +47,13 @@ class FollowUpWidget(QWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.session = session_of(napari_viewer)
-        self.book = book_of(napari_viewer)
+        self.editor = editor_of(napari_viewer)
         self.bar = JobBar()
-        self.linked = LinkedView(self.session, self.book, link_frame)
-        self.points = LesionPoints(self.session, self.book, self.linked)
-        self.hints = Hints(self.linked)
-        self.search = Search(self.session, self.book, self.bar, self)
-        self.overview = Overview(self.book)
+        self.linked = LinkedView(self.session, self.editor, link_frame)
+        self.points = LesionPoints(self.session, self.editor, self.linked)
+        self.overlay = ProposalOverlay(self.linked)
+        self.search = Search(self.session, self.editor, self.bar, self)
+        self.overview = Overview(self.editor)
         self._said = ""
         self._docks: list[Any] = []
         self._opened = False
@@ -67,11 +67,11 @@ class FollowUpWidget(QWidget):
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(4, 4, 4, 4)
-        self.study_bar = StudyBar(self.book, self.bar)
-        self.masks = MaskEditor(self.session, self.book, self.linked)
+        self.study_bar = StudyBar(self.editor, self.bar)
+        self.masks = MaskEditor(self.session, self.editor, self.linked)
         buttons = Buttons(self.session.viewer)
         self.find = FindBox(buttons, self.bar, self.search.run_all, self._on_view)
-        self.lesion = LesionBox(buttons, self.hints.threshold, self._on_heat)
+        self.lesion = LesionBox(buttons, self.overlay.threshold, self._on_heat)
         self.candidates = self.lesion.candidates
         self.decide = DecideBox(
             buttons,
@@ -99,10 +99,10 @@ class FollowUpWidget(QWidget):
         self.setMinimumWidth(max(WIDTH, inner.minimumSizeHint().width() + bar + 4))
 
     def _connect(self) -> None:
-        book = self.book
-        for signal in (book.changed, book.selection_changed, book.timepoint_changed, self.session.scans_changed):
+        editor = self.editor
+        for signal in (editor.changed, editor.selection_changed, editor.timepoint_changed, self.session.scans_changed):
             signal.connect(living(self.refresh))
-        book.selection_changed.connect(living(self._on_selected))
+        editor.selection_changed.connect(living(self._on_selected))
         self.search.shown.connect(self._on_shown)
         self.search.said.connect(self._on_said)
         self.search.ready.connect(self._on_ready)
@@ -140,15 +140,15 @@ class FollowUpWidget(QWidget):
 
     def refresh(self, *_: object) -> None:
         """Says what is known of the selected lesion and what can be done."""
-        book, lesion = self.book, self.book.lesion
-        finding, found = book.finding(), self.search.found
-        here = lesion is not None and book.timepoint is not None
-        scan = book.scan_of(book.timepoint)
+        editor, lesion = self.editor, self.editor.lesion
+        finding, found = editor.finding(), self.search.found
+        here = lesion is not None and editor.timepoint is not None
+        scan = editor.scan_of(editor.timepoint)
         self.lesion.setTitle(f"Lesion {lesion.name}" if lesion else "Lesion")
         if not here:
-            self.lesion.title.setText("No lesion is selected." if book.timepoint else "Open two scans of a patient.")
+            self.lesion.title.setText("No lesion is selected." if editor.timepoint else "Open two scans of a patient.")
         else:
-            self.lesion.title.setText(f"At <b>{book.timepoint}</b>: {title_of(finding)}")
+            self.lesion.title.setText(f"At <b>{editor.timepoint}</b>: {title_of(finding)}")
         self._show_candidates()
         self.lesion.say(explain(finding, found) if here and (finding or found) else "")
         self.find.say(self._said or self._advice())
@@ -160,37 +160,37 @@ class FollowUpWidget(QWidget):
         self.decide.gone_button.setEnabled(here and (finding is None or finding.state != "not present"))
         self.decide.new_button.setEnabled(bool(self.session.scans))
         self.find.mark_button.setEnabled(bool(self.session.scans))
-        self.find.all_button.setEnabled(bool(book.study.lesions) and len(book.study.timepoints) > 1)
-        self.decide.show_history(book.undo_words, book.redo_words)
-        self.decide.show_queue(len(to_verify(book.study)))
+        self.find.all_button.setEnabled(bool(editor.study.lesions) and len(editor.study.timepoints) > 1)
+        self.decide.show_history(editor.undo_words, editor.redo_words)
+        self.decide.show_queue(len(to_verify(editor.study)))
 
     def _advice(self) -> str:
         """What to do next, while there is nothing else to say."""
         if self.find.mark_button.isChecked():
             return "Click a lesion in either view. Clicking one that is marked selects it."
-        return "" if self.book.study.lesions else "Press “Mark lesions” and click a lesion in the earlier scan."
+        return "" if self.editor.study.lesions else "Press “Mark lesions” and click a lesion in the earlier scan."
 
     def _other_candidate(self) -> bool:
-        finding, candidate = self.book.finding(), self.candidates.candidate
+        finding, candidate = self.editor.finding(), self.candidates.candidate
         return candidate is not None and (finding is None or finding.point_lps_mm != candidate.point_lps_mm)
 
     def _show_candidates(self) -> None:
-        book, found = self.book, self.search.found
-        lesion, finding = book.lesion, book.finding()
+        editor, found = self.editor, self.search.found
+        lesion, finding = editor.lesion, editor.finding()
         source = found.source if found is not None else self._source()
         known = lesion.findings.get(source) if lesion is not None and source else None
-        scans = book.scan_of(source), book.scan_of(book.timepoint)
+        scans = editor.scan_of(source), editor.scan_of(editor.timepoint)
         volumes = [scan.volume if scan is not None else None for scan in scans]
         self.candidates.setVisible(lesion is not None)
         index = self._index(finding)
         low, high = scans[1].layer.contrast_limits if scans[1] is not None else (-160.0, 240.0)
         self.candidates.show_lesion(
             (source or "", volumes[0], known),
-            (book.timepoint or "", volumes[1], finding),
+            (editor.timepoint or "", volumes[1], finding),
             index,
             (high - low, (high + low) / 2),
         )
-        self.hints.show_candidates(scans[1], finding.candidates[:3] if finding is not None else (), index)
+        self.overlay.show_candidates(scans[1], finding.candidates[:3] if finding is not None else (), index)
         several = finding is not None and len(finding.candidates) > 1
         self.lesion.previous_button.setEnabled(several)
         self.lesion.next_button.setEnabled(several)
@@ -204,16 +204,16 @@ class FollowUpWidget(QWidget):
         return chosen_at_first(finding)
 
     def _choice_key(self, finding: Any) -> tuple:
-        return self.book.selected, self.book.timepoint, finding.candidates, finding.point_lps_mm
+        return self.editor.selected, self.editor.timepoint, finding.candidates, finding.point_lps_mm
 
     def _source(self) -> str | None:
         """The scan in which the selected lesion is known."""
         from tapct_core.lesions.tracking import source_timepoint
 
-        lesion, timepoint = self.book.lesion, self.book.timepoint
+        lesion, timepoint = self.editor.lesion, self.editor.timepoint
         if lesion is None or timepoint is None:
             return None
-        return source_timepoint(self.book.study, lesion, timepoint)
+        return source_timepoint(self.editor.study, lesion, timepoint)
 
     # What the searches say.
 
@@ -225,14 +225,14 @@ class FollowUpWidget(QWidget):
         self.linked.set_transform(motion, "by the patient's motion")
 
     def _on_finished(self, notes: list[str]) -> None:
-        left = len(to_verify(self.book.study))
+        left = len(to_verify(self.editor.study))
         said = f"All is looked for; {left} to verify." if left else "All is looked for."
         self._said = " ".join([said, *(f"{note[:1].upper()}{note[1:]}." for note in notes)])
         self.refresh()
 
     def _on_shown(self, found: Found | None) -> None:
-        scan = self.book.scan_of(self.book.timepoint)
-        self.hints.show_heat(scan, found)
+        scan = self.editor.scan_of(self.editor.timepoint)
+        self.overlay.show_heat(scan, found)
         if found is not None:
             self._said = ""
             self._show_place()
@@ -241,33 +241,33 @@ class FollowUpWidget(QWidget):
     def _on_selected(self) -> None:
         """Shows the lesion where it is known; its place in the follow-up comes with the search."""
         self._choice = None
-        lesion = self.book.lesion
+        lesion = self.editor.lesion
         if lesion is None:
             return
-        known = [t.name for t in self.book.study.timepoints if t.name in lesion.findings]
+        known = [t.name for t in self.editor.study.timepoints if t.name in lesion.findings]
         name = self._source() or next(iter(known), None)
-        scan = self.book.scan_of(name)
+        scan = self.editor.scan_of(name)
         if scan is None or not lesion.findings[name].present:
             return
-        if name != self.book.timepoint or self.session.active is None:
+        if name != self.editor.timepoint or self.session.active is None:
             self.session.show(scan)
             self.linked.first.look(lesion.findings[name].point_lps_mm)
         self._show_place()
 
     def _show_place(self) -> None:
         """The follow-up's view at the chosen candidate, or at the finding's own place."""
-        finding, found = self.book.finding(), self.search.found
+        finding, found = self.editor.finding(), self.search.found
         index = self._index(finding)
         place = finding.point_lps_mm if finding is not None else None
         if finding is not None and index is not None:
             place = finding.candidates[index].point_lps_mm
-        if found is not None and self.session.active is self.book.scan_of(found.source):
+        if found is not None and self.session.active is self.editor.scan_of(found.source):
             if place is None and found.match.in_view:
                 place = found.match.best.point_lps_mm
             if place is None:
                 self.linked.set_transform(found.motion, "by the patient's motion")
             else:
-                self.linked.set_transform(found.transform(place), f"round {self.book.lesion.name}")
+                self.linked.set_transform(found.transform(place), f"round {self.editor.lesion.name}")
         elif found is None and place is not None:
             self.linked.jump_to(place)
 
@@ -275,67 +275,67 @@ class FollowUpWidget(QWidget):
 
     def choose(self, index: int) -> None:
         """Chooses a candidate and shows it; nothing is decided by that."""
-        self._choice = self._choice_key(self.book.finding()), index
+        self._choice = self._choice_key(self.editor.finding()), index
         self._show_place()
         self.refresh()
 
     def accept(self) -> None:
         """The proposal is right, or the candidate that is chosen."""
-        decisions.accept(self.book, self.candidates.candidate)
+        decisions.accept(self.editor, self.candidates.candidate)
 
     def not_present(self) -> None:
         """The lesion is not there."""
-        decisions.not_present(self.book)
+        decisions.not_present(self.editor)
 
     def place_at_mouse(self) -> None:
         """The lesion lies where the mouse points in the follow-up's view, else in its middle."""
-        decisions.place(self.book, self._point_in_second())
+        decisions.place(self.editor, self._point_in_second())
 
     def new_at_mouse(self) -> None:
         """A new lesion where the mouse points in the follow-up's view; without a follow-up, in the first view."""
-        if self.book.timepoint is None or self.book.scan_of(self.book.timepoint) is None:
+        if self.editor.timepoint is None or self.editor.scan_of(self.editor.timepoint) is None:
             scan = self.session.active
-            decisions.mark(self.book, self.book.timepoint_of(scan), tuple(self.linked.first.focus))
+            decisions.mark(self.editor, self.editor.timepoint_of(scan), tuple(self.linked.first.focus))
         else:
-            decisions.mark(self.book, self.book.timepoint, self._point_in_second())
+            decisions.mark(self.editor, self.editor.timepoint, self._point_in_second())
 
     def undo(self) -> None:
         """Takes the last change back; while somebody paints, the last stroke."""
         if self.masks.undo():
             return
-        words = self.book.undo()
+        words = self.editor.undo()
         self._on_said(f"Taken back: {words}." if words else "")
 
     def redo(self) -> None:
         """Makes it again."""
-        words = self.book.redo()
+        words = self.editor.redo()
         self._on_said(f"Made again: {words}." if words else "")
 
     def go_on(self) -> None:
         """The next finding that nobody has decided on."""
-        following = decisions.next_to_verify(self.book)
+        following = decisions.next_to_verify(self.editor)
         if following is not None:
             self.go_to(*following)
 
     def go_to(self, uid: str, timepoint: str) -> None:
         """Shows a lesion at a time point."""
-        self.book.set_timepoint(timepoint)
-        if self.book.selected == uid:
+        self.editor.set_timepoint(timepoint)
+        if self.editor.selected == uid:
             self._on_selected()
-        self.book.select(uid)
+        self.editor.select(uid)
 
     def _point_in_second(self) -> tuple[float, float, float]:
         """LPS mm under the mouse in the follow-up's view, if it was there last, else in the view's middle."""
-        sight = self.linked.second
-        if sight is None:
+        view = self.linked.second
+        if view is None:
             raise UserError("the follow-up's scan is not open")
-        place = sight.lps_mm(self.linked.viewer_model.cursor.position)
-        if not sight.geometry.contains(place) or sight.off_slice(np.array(self.linked.viewer_model.cursor.position)):
-            place = sight.focus
+        place = view.lps_mm(self.linked.viewer_model.cursor.position)
+        if not view.geometry.contains(place) or view.off_slice(np.array(self.linked.viewer_model.cursor.position)):
+            place = view.focus
         return tuple(float(c) for c in place)
 
     def _on_heat(self) -> None:
-        self.hints.set_heat(self.lesion.heat.isChecked(), self.lesion.threshold.value() / 10)
+        self.overlay.set_heat(self.lesion.heat.isChecked(), self.lesion.threshold.value() / 10)
 
     def _on_view(self) -> None:
         if self.linked.shown:
@@ -344,21 +344,21 @@ class FollowUpWidget(QWidget):
             self.linked.show()
 
     def _on_first_clicked(self, drawn: tuple[float, ...]) -> None:
-        self._clicked(self.session.viewer, self.linked.first, self.book.timepoint_of(self.session.active), drawn)
+        self._clicked(self.session.viewer, self.linked.first, self.editor.timepoint_of(self.session.active), drawn)
 
     def _on_second_clicked(self, drawn: tuple[float, ...]) -> None:
-        self._clicked(self.linked.viewer_model, self.linked.second, self.book.timepoint, drawn)
+        self._clicked(self.linked.viewer_model, self.linked.second, self.editor.timepoint, drawn)
 
-    def _clicked(self, viewer: ViewerModel, sight: Sight | None, timepoint: str | None, drawn: tuple) -> None:
+    def _clicked(self, viewer: ViewerModel, view: ScanView | None, timepoint: str | None, drawn: tuple) -> None:
         """Marks a lesion where a scan was clicked while that is on; a lesion's own mark selects it instead."""
         busy = str(getattr(viewer.layers.selection.active, "mode", "pan_zoom")) != "pan_zoom"
-        if not self.find.mark_button.isChecked() or None in (sight, timepoint) or busy or len(drawn) != 3:
+        if not self.find.mark_button.isChecked() or None in (view, timepoint) or busy or len(drawn) != 3:
             return
         if self.points.uid_at(viewer, drawn) is not None:
             return
-        place = sight.lps_mm(drawn)
-        if sight.geometry.contains(place):
-            attempt(lambda: decisions.mark(self.book, timepoint, tuple(place.tolist())))
+        place = view.lps_mm(drawn)
+        if view.geometry.contains(place):
+            attempt(lambda: decisions.mark(self.editor, timepoint, tuple(place.tolist())))
         else:
             self._on_said("That is outside the scan.")
 

@@ -19,6 +19,17 @@ PATIENCE_S = 10.0
 """Writing takes milliseconds; who waits longer waits for a program that hangs."""
 
 
+def opened_mark(path: str | Path) -> Path:
+    """The file that a window holds for as long as it works on the study ``path``; who only writes it does not ask."""
+    path = Path(path).absolute()
+    return path.with_name(f".{path.name}.open")
+
+
+def _writing_mark(path: Path) -> Path:
+    """The file that stands for the right to write ``path`` where folders cannot be locked: not the window's own."""
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextmanager
 def study_lock(path: str | Path) -> Iterator[None]:
     """Holds the right to write ``path`` while the block runs; nothing stays behind, not after a kill either.
@@ -42,7 +53,7 @@ def _taken(path: Path) -> int | None:
     """An open handle that holds the lock; None while somebody else does."""
     if fcntl is None:
         try:  # Windows removes such a file with its last handle, so a kill lets go as well
-            return os.open(path.with_name(f".{path.name}.lock"), os.O_CREAT | os.O_EXCL | os.O_TEMPORARY)
+            return os.open(_writing_mark(path), os.O_CREAT | os.O_EXCL | os.O_TEMPORARY)
         except (FileExistsError, PermissionError):
             return None
     handle = os.open(path.parent, os.O_RDONLY)  # the folder: the file itself is replaced at every save

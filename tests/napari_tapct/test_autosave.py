@@ -66,7 +66,7 @@ def test_killed_and_resumed(make_napari_viewer_proxy, ct_files, qtbot):
     autosave = autosave_of(session)
     with qtbot.waitSignal(autosave.saved, timeout=LONG):
         autosave.save()
-    assert not widget.unfinished_box.work.folder.exists() and autosave.folder.exists()
+    assert not widget.unfinished_box.work.folder.exists() and autosave.entry.exists()
 
 
 def test_saved_within_ten_seconds_of_a_stroke(make_napari_viewer, ct_files, qtbot):

@@ -18,12 +18,12 @@ from ...keys import key_button
 from ...session import Session
 from ..study.decisions import next_name
 from .layers import MaskLayers
-from .painting import Brushwork, clear, finding_of
+from .painting import MaskStrokes, clear, finding_of
 
 if TYPE_CHECKING:
     from tapct_core.lesions.recist import Measurement
 
-    from ..study.editor import StudyBook
+    from ..study.editor import StudyEditor
     from ..views.linked import LinkedView
 
 MEASURE_MS = 60
@@ -38,11 +38,11 @@ class MaskEditor(QWidget):
     lesion is selected makes a new one.
     """
 
-    def __init__(self, session: Session, book: StudyBook, linked: LinkedView) -> None:
+    def __init__(self, session: Session, editor: StudyEditor, linked: LinkedView) -> None:
         super().__init__()
-        self.session, self.book, self.linked = session, book, linked
-        self.layers = MaskLayers(session, book, linked)
-        self.brushwork = Brushwork(self.layers)
+        self.session, self.editor, self.linked = session, editor, linked
+        self.layers = MaskLayers(session, editor, linked)
+        self.strokes = MaskStrokes(self.layers)
         self._note = ""
         self._closed = False
         self.bar = JobBar()
@@ -50,9 +50,9 @@ class MaskEditor(QWidget):
         self._debounce = QSignalDebouncer(parent=self)
         self._debounce.setTimeout(MEASURE_MS)
         self._debounce.triggered.connect(self.refresh)
-        self.brushwork.stroked.connect(living(self._on_stroke))
-        book.changed.connect(living(self._on_changed))
-        for signal in (book.selection_changed, book.timepoint_changed, session.scans_changed, linked.changed):
+        self.strokes.stroked.connect(living(self._on_stroke))
+        editor.changed.connect(living(self._on_changed))
+        for signal in (editor.selection_changed, editor.timepoint_changed, session.scans_changed, linked.changed):
             signal.connect(living(self._on_elsewhere))
         linked.closed.connect(living(self._on_closed))
         linked.idle.connect(living(self._on_idle))
@@ -96,11 +96,11 @@ class MaskEditor(QWidget):
     @property
     def painting(self) -> bool:
         """Whether somebody paints."""
-        return self.brushwork.uid is not None
+        return self.strokes.uid is not None
 
     def refresh(self, *_: object) -> None:
         """Says what is measured and what can be done."""
-        lesion, painting = self.book.lesion, self.painting
+        lesion, painting = self.editor.lesion, self.painting
         findings = {} if lesion is None else lesion.findings
         shown = [(name, findings[name]) for name in self._timepoints() if name in findings]
         self.grow_button.setEnabled(not painting and any(finding.present for _, finding in shown))
@@ -109,7 +109,7 @@ class MaskEditor(QWidget):
         self.erase_button.setEnabled(painting)
         self.done_button.setEnabled(painting)
         self.discard_button.setEnabled(painting)
-        compared = findings.get(self.book.timepoint or "")
+        compared = findings.get(self.editor.timepoint or "")
         self.remove_button.setEnabled(not painting and compared is not None and compared.mask is not None)
         lines = self._painted_words() if painting else [_line(name, finding) for name, finding in shown]
         if not lines and not painting:
@@ -117,11 +117,11 @@ class MaskEditor(QWidget):
         self.text.setText("\n".join([*lines, *([self._note] if self._note else [])]))
 
     def _timepoints(self) -> list[str]:
-        names = (self.book.timepoint_of(scan) for scan in self.layers.scans)
+        names = (self.editor.timepoint_of(scan) for scan in self.layers.scans)
         return [name for name in names if name is not None]
 
     def _painted_words(self) -> list[str]:
-        work = self.brushwork
+        work = self.strokes
         lines = [f"Painting {work.name}, a new lesion" if work.new else f"Painting {work.name}"]
         for timepoint, scan, mask in work.painted():
             words = _measured(mask.measure(scan.volume)) if mask is not None else "nothing left"
@@ -134,10 +134,10 @@ class MaskEditor(QWidget):
         """Grows the selected lesion's mask where it is placed and has none; None when there is nothing to grow."""
         from tapct_core.lesions.grow import grow_mask
 
-        lesion = self.book.lesion
+        lesion = self.editor.lesion
         if lesion is None or self.painting:
             return None
-        scans = [(self.book.timepoint_of(scan), scan) for scan in self.layers.scans]
+        scans = [(self.editor.timepoint_of(scan), scan) for scan in self.layers.scans]
         placed = [(n, s) for n, s in scans if n in lesion.findings and lesion.findings[n].present]
         work = [(n, s, lesion.findings[n].point_lps_mm) for n, s in placed if lesion.findings[n].mask is None]
         if not work:
@@ -173,20 +173,20 @@ class MaskEditor(QWidget):
         def change(study: Study) -> None:
             for timepoint, point, mask in found:
                 finding = finding_of(study, uid, timepoint)
-                scan = self.book.scan_of(timepoint)
+                scan = self.editor.scan_of(timepoint)
                 if isinstance(mask, Mask) and scan and finding and finding.point_lps_mm == point:
                     study.set_mask(uid, timepoint, mask, scan.volume)
 
         self._note = "\n".join(f"{timepoint}: {mask}" for timepoint, _, mask in found if isinstance(mask, str))
-        self.book.do(f"grow {name}", change)
+        self.editor.do(f"grow {name}", change)
         self.refresh()
 
     def remove(self) -> None:
         """Takes the selected lesion's mask at the compared time point away."""
-        lesion, timepoint = self.book.lesion, self.book.timepoint
+        lesion, timepoint = self.editor.lesion, self.editor.timepoint
         if lesion is not None and timepoint in lesion.findings:
             words = f"remove the mask of {lesion.name} at {timepoint}"
-            self.book.do(words, lambda study: clear(study, lesion.uid, timepoint))
+            self.editor.do(words, lambda study: clear(study, lesion.uid, timepoint))
 
     # Painting.
 
@@ -196,11 +196,11 @@ class MaskEditor(QWidget):
     def paint(self) -> None:
         """Makes the masks of both views ready for the brush."""
         if not self.painting and self.layers.scans:
-            lesion = self.book.lesion
+            lesion = self.editor.lesion
             self._note = ""
-            self.brushwork.begin(
+            self.strokes.begin(
                 lesion.uid if lesion is not None else new_uid(),
-                lesion.name if lesion is not None else next_name(self.book),
+                lesion.name if lesion is not None else next_name(self.editor),
                 new=lesion is None,
             )
             self.erase_button.setChecked(False)
@@ -211,17 +211,17 @@ class MaskEditor(QWidget):
         """Puts what was painted into the study, as one step. What cannot be kept is said, and painting goes on."""
         if not self.painting:
             return
-        work, reader = self.brushwork, self.book.reader
+        work, reader = self.strokes, self.editor.reader
         uid, new, anything = work.uid, work.new, bool(work.painted())
         try:
             if anything:
-                self.book.do(f"paint {work.name}", lambda study: work.put_into(study, reader))
+                self.editor.do(f"paint {work.name}", lambda study: work.put_into(study, reader))
         except UserError as error:
             self._say(str(error))
             return
         self._stop()
-        if anything and new and self.book.selected is None:
-            self.book.select(uid)
+        if anything and new and self.editor.selected is None:
+            self.editor.select(uid)
 
     def discard(self) -> None:
         """Forgets what was painted."""
@@ -230,13 +230,13 @@ class MaskEditor(QWidget):
 
     def undo(self) -> bool:
         """Takes the last stroke of what is being painted back; False while nobody paints, or nothing is painted."""
-        return self.painting and self.brushwork.undo()
+        return self.painting and self.strokes.undo()
 
     def _set_tool(self, *_: object) -> None:
-        self.brushwork.set_tool(self.erase_button.isChecked(), self.brush.value())
+        self.strokes.set_tool(self.erase_button.isChecked(), self.brush.value())
 
     def _stop(self) -> None:
-        self.brushwork.end()
+        self.strokes.end()
         self.layers.refresh()
         self.refresh()
 
@@ -248,8 +248,8 @@ class MaskEditor(QWidget):
     def _on_changed(self, *_: object) -> None:
         if self._closed:
             return
-        work = self.brushwork
-        if self.painting and not work.new and work.uid not in [lesion.uid for lesion in self.book.study.lesions]:
+        work = self.strokes
+        if self.painting and not work.new and work.uid not in [lesion.uid for lesion in self.editor.study.lesions]:
             self.discard()  # it was deleted, or its marking undone
         self.layers.refresh()
         self.refresh()
@@ -258,7 +258,7 @@ class MaskEditor(QWidget):
         """Another lesion or scan: what was painted is kept."""
         if self._closed:
             return
-        another = self.book.selected not in (None, self.brushwork.uid)
+        another = self.editor.selected not in (None, self.strokes.uid)
         if self.painting and (another or set(self.layers.scans) != self.layers.held):
             self.done()
         self.layers.refresh()

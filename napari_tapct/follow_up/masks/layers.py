@@ -18,7 +18,7 @@ from ...session import Session
 from ..table.palette import Palette
 
 if TYPE_CHECKING:
-    from ..study.editor import StudyBook
+    from ..study.editor import StudyEditor
     from ..views.linked import LinkedView
 
 ROLE = "masks"
@@ -36,8 +36,8 @@ class MaskLayers:
     made = Signal(object)
     """A layer that was not there before."""
 
-    def __init__(self, session: Session, book: StudyBook, linked: LinkedView) -> None:
-        self.session, self.book, self.linked = session, book, linked
+    def __init__(self, session: Session, editor: StudyEditor, linked: LinkedView) -> None:
+        self.session, self.editor, self.linked = session, editor, linked
         self.held: set[Scan] = set()
         self._arrays: dict[Scan, np.ndarray] = {}
         self._drawn: dict[Scan, dict[str, Mask]] = {}
@@ -59,8 +59,8 @@ class MaskLayers:
 
     def mask_of(self, scan: Scan, uid: str) -> Mask | None:
         """A lesion's mask at a scan as the study has it; None if there is none, or one of another grid."""
-        lesion = next((one for one in self.book.study.lesions if one.uid == uid), None)
-        finding = lesion.findings.get(self.book.timepoint_of(scan) or "") if lesion is not None else None
+        lesion = next((one for one in self.editor.study.lesions if one.uid == uid), None)
+        finding = lesion.findings.get(self.editor.timepoint_of(scan) or "") if lesion is not None else None
         mask = finding.mask if finding is not None else None
         return mask if mask is not None and mask.grid == scan.volume.hu.shape else None
 
@@ -84,7 +84,7 @@ class MaskLayers:
         """Makes one layer for a time point that is not shown yet and has masks."""
         for scan in self.session.scans:
             bare = scan is not self.session.active and self.linked.part(scan, ROLE) is None
-            if bare and any(self.mask_of(scan, lesion.uid) is not None for lesion in self.book.study.lesions):
+            if bare and any(self.mask_of(scan, lesion.uid) is not None for lesion in self.editor.study.lesions):
                 self.made.emit(self.linked.add_part(scan, ROLE, self._layer(scan)))
                 return
 
@@ -118,7 +118,7 @@ class MaskLayers:
                 layer.refresh()
 
     def _draw(self, scan: Scan) -> None:
-        order = sorted(self.book.study.lesions, key=lambda lesion: lesion.uid == self.book.selected)
+        order = sorted(self.editor.study.lesions, key=lambda lesion: lesion.uid == self.editor.selected)
         masks = {lesion.uid: self.mask_of(scan, lesion.uid) for lesion in order}
         wanted = {uid: mask for uid, mask in masks.items() if mask is not None}
         drawn = self._drawn.get(scan, {})
@@ -153,7 +153,7 @@ class MaskLayers:
 
     def _dress(self, layer: Labels) -> None:
         """Gives a layer the lesions' colours, and their names for the status line."""
-        palette, lesions = Palette.of(self.session.viewer), self.book.study.lesions
+        palette, lesions = Palette.of(self.session.viewer), self.editor.study.lesions
         colours = {self.value(one.uid): palette.lesion(i).getRgbF() for i, one in enumerate(lesions)}
         fresh = palette.lesion(len(lesions)).getRgbF()  # a lesion that is being painted for the first time
         layer.colormap = DirectLabelColormap(color_dict={None: fresh, 0: (0, 0, 0, 0), **colours})

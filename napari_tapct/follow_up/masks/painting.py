@@ -18,7 +18,7 @@ from ...scan import Scan
 from .layers import Box, MaskLayers
 
 
-class Brushwork:
+class MaskStrokes:
     """Strokes live in the layers until :meth:`put_into` takes them to a study; :meth:`end` draws the study again."""
 
     stroked = Signal()
@@ -72,8 +72,8 @@ class Brushwork:
 
         A new lesion is not where nothing is left of it.
         """
-        book = self._layers.book
-        found = [(book.timepoint_of(scan), scan, self._mask(scan)) for scan in self._boxes]
+        editor = self._layers.editor
+        found = [(editor.timepoint_of(scan), scan, self._mask(scan)) for scan in self._boxes]
         return [(name, scan, mask) for name, scan, mask in found if name is not None and (mask or not self.new)]
 
     def put_into(self, study: Study, by: str) -> None:

@@ -27,7 +27,7 @@ CHOSEN, OTHERS = 0.1, 0.05
 """Width of a ring's line as a share of its size: the chosen candidate's, the others'."""
 
 
-class Hints:
+class ProposalOverlay:
     """The two layers of a follow-up in the second view. They come and go with what is shown."""
 
     def __init__(self, linked: LinkedView) -> None:

@@ -19,11 +19,11 @@ from .finder import Evidence, Found, OpenScans, look_for, motion_at
 if TYPE_CHECKING:
     from ...scan import Scan
     from ...session import Session
-    from ..study.editor import StudyBook
+    from ..study.editor import StudyEditor
 
 
 class Search(QObject):
-    """One book's searches. Proposals go into the study by themselves; what is drawn is up to who listens."""
+    """One editor's searches. Proposals go into the study by themselves; what is drawn is up to who listens."""
 
     shown = Signal(object)
     """The :class:`Found` of the selected lesion at the compared time point is there; None: it is not, or not yet."""
@@ -34,9 +34,9 @@ class Search(QObject):
     finished = Signal(list)
     """The whole-study run has ended; the notes it made."""
 
-    def __init__(self, session: Session, book: StudyBook, bar: JobBar, parent: QObject) -> None:
+    def __init__(self, session: Session, editor: StudyEditor, bar: JobBar, parent: QObject) -> None:
         super().__init__(parent)
-        self.session, self.book, self.bar = session, book, bar
+        self.session, self.editor, self.bar = session, editor, bar
         self.evidence = Evidence()
         self.found: Found | None = None
         self._key: tuple | None = None
@@ -44,7 +44,7 @@ class Search(QObject):
         """What the proposals of this session rest on, so that they are made anew when it changes."""
         self._job: Job | None = None
         self._run: Job | None = None
-        for signal in (book.selection_changed, book.timepoint_changed, book.changed):
+        for signal in (editor.selection_changed, editor.timepoint_changed, editor.changed):
             signal.connect(living(self.look))
         session.features_changed.connect(living(self._on_features))
 
@@ -59,7 +59,7 @@ class Search(QObject):
         if self._job is not None:
             self._job.drop()
         self.shown.emit(None)
-        uid, timepoint = self.book.selected, self.book.timepoint
+        uid, timepoint = self.editor.selected, self.editor.timepoint
         if timepoint is None:
             self.said.emit("Open a second scan of the patient, the follow-up.")
         elif uid is None:
@@ -69,31 +69,31 @@ class Search(QObject):
 
     def _what(self) -> tuple:
         """All that decides what is found."""
-        uid, timepoint, study = self.book.selected, self.book.timepoint, self.book.study
+        uid, timepoint, study = self.editor.selected, self.editor.timepoint, self.editor.study
         source, point = self._first_scan(), None
         if uid is not None and timepoint is not None:
             source = source_timepoint(study, study.lesion(uid), timepoint)
             point = study.lesion(uid).findings[source].point_lps_mm if source else None
-        scans = self.book.scan_of(source), self.book.scan_of(timepoint)
+        scans = self.editor.scan_of(source), self.editor.scan_of(timepoint)
         return uid, timepoint, source, point, *(scan and (id(scan), id(scan.features)) for scan in scans)
 
     def _first_scan(self) -> str | None:
         """The earliest open scan but the compared one."""
-        names = [t.name for t in self.book.study.timepoints if self.book.scan_of(t.name) is not None]
-        return next((name for name in names if name != self.book.timepoint), None)
+        names = [t.name for t in self.editor.study.timepoints if self.editor.scan_of(t.name) is not None]
+        return next((name for name in names if name != self.editor.timepoint), None)
 
     def _look_for(self, uid: str, timepoint: str, key: tuple) -> None:
-        study, book, made = snapshot(self.book.study), self.book, self._made.get((uid, timepoint))
+        study, editor, made = snapshot(self.editor.study), self.editor, self._made.get((uid, timepoint))
         if key[2] is None:
             self.said.emit(nothing_earlier(study, study.lesion(uid), timepoint) + ".")
             return
-        scans = {name: book.scan_of(name) for name in (key[2], timepoint)}
+        scans = {name: editor.scan_of(name) for name in (key[2], timepoint)}
         anew = made is not None and made != key
 
         def done(found: Found) -> None:
             if found.proposal is not None:
                 self._made[uid, timepoint] = key
-                book.note(lambda study: put(study, found))
+                editor.note(lambda study: put(study, found))
             self.found = found
             self.shown.emit(found)
 
@@ -112,7 +112,7 @@ class Search(QObject):
 
     def _get_ready(self) -> None:
         """Prepares the pair that will be compared, so that the first click need not wait."""
-        before, after = self.book.scan_of(self._first_scan()), self.book.scan_of(self.book.timepoint)
+        before, after = self.editor.scan_of(self._first_scan()), self.editor.scan_of(self.editor.timepoint)
         if before is None or after is None:
             self.said.emit("Open the scans to compare.")
             return
@@ -158,8 +158,8 @@ class Search(QObject):
         """Looks for every lesion at every open time point, in the background; None while it does so already."""
         if self.running:
             return None
-        book, study = self.book, snapshot(self.book.study)
-        scans = {t.name: book.scan_of(t.name) for t in study.timepoints if book.scan_of(t.name) is not None}
+        editor, study = self.editor, snapshot(self.editor.study)
+        scans = {t.name: editor.scan_of(t.name) for t in study.timepoints if editor.scan_of(t.name) is not None}
         notes = [f"{t.name} is not open" for t in study.timepoints if t.name not in scans]
 
         def function(job: Job) -> None:
@@ -168,7 +168,7 @@ class Search(QObject):
 
         def part(step: Step) -> None:
             notes.extend(step.failures + step.notes)
-            book.note(step.put_into)
+            editor.note(step.put_into)
 
         self._run = Job(
             "Looking for all lesions", function, owner=self, part=part, ended=lambda: self.finished.emit(notes)

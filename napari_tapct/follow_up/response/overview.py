@@ -12,7 +12,7 @@ from .panel import ResponsePanel
 from .timeline import Timeline
 
 if TYPE_CHECKING:
-    from ..study.editor import StudyBook
+    from ..study.editor import StudyEditor
 
 
 class Overview(QWidget):
@@ -21,11 +21,11 @@ class Overview(QWidget):
     jump_requested = Signal(str, str)
     """Tracking UID and time point that a person wants to be shown."""
 
-    def __init__(self, book: StudyBook) -> None:
+    def __init__(self, editor: StudyEditor) -> None:
         super().__init__()
-        self.table = LesionTable(book)
-        self.timeline = Timeline(book)
-        self.response = ResponsePanel(book)
+        self.table = LesionTable(editor)
+        self.timeline = Timeline(editor)
+        self.response = ResponsePanel(editor)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.timeline, "Timeline")
         self.tabs.addTab(self.response, "Response (RECIST 1.1)")

@@ -23,7 +23,7 @@ from tapct_core.lesions.assessment import Assessment
 from tapct_core.lesions.course import Course, course_of
 
 from ...callbacks import living
-from ..study.editor import StudyBook
+from ..study.editor import StudyEditor
 from ..table.palette import Palette
 
 NO_TARGETS = "No lesion is a target yet. Choose targets in the table, under RECIST."
@@ -33,9 +33,9 @@ NO_FOLLOW_UP = "The response is read at follow-ups: open a second scan."
 class ResponsePanel(QWidget):
     """A card a follow-up; a click compares that time point. Below, what a reader says of the non-targets there."""
 
-    def __init__(self, book: StudyBook) -> None:
+    def __init__(self, editor: StudyEditor) -> None:
         super().__init__()
-        self._book = book
+        self._editor = editor
         self.cards: list[ResponseCard] = []
         self.objections = QLabel()
         self.objections.setWordWrap(True)
@@ -67,23 +67,23 @@ class ResponsePanel(QWidget):
         column.addWidget(scroll, 1)
         column.addWidget(self.objections)
         column.addLayout(row)
-        book.changed.connect(living(self.refresh))
-        book.timepoint_changed.connect(living(self.refresh))
-        book.session.viewer.events.theme.connect(living(self._on_theme))
+        editor.changed.connect(living(self.refresh))
+        editor.timepoint_changed.connect(living(self.refresh))
+        editor.session.viewer.events.theme.connect(living(self._on_theme))
         self.refresh()
 
     def refresh(self) -> None:
         """Reads the study anew."""
-        book = self._book
-        palette = Palette.of(book.session.viewer)
-        course = course_of(book.study, self._slice_mm())
+        editor = self._editor
+        palette = Palette.of(editor.session.viewer)
+        course = course_of(editor.study, self._slice_mm())
         for card in self.cards:
             self._list.removeWidget(card)
             card.hide()  # it is deleted by the event loop, which may be a while
             card.deleteLater()
-        self.cards = [ResponseCard(course, one, palette, one.timepoint == book.timepoint) for one in course.responses]
+        self.cards = [ResponseCard(course, one, palette, one.timepoint == editor.timepoint) for one in course.responses]
         for place, card in enumerate(self.cards):
-            card.clicked.connect(book.set_timepoint)
+            card.clicked.connect(editor.set_timepoint)
             self._list.insertWidget(place, card)
         self._say(course, palette)
         self._show_judgement()
@@ -93,14 +93,14 @@ class ResponsePanel(QWidget):
         said = list(course.responses[0].objections) if course.responses else []
         if not course.responses:
             said = [NO_FOLLOW_UP]
-        elif not any(lesion.role == "target" for lesion in self._book.study.lesions):
+        elif not any(lesion.role == "target" for lesion in self._editor.study.lesions):
             said = [NO_TARGETS]
         self.objections.setVisible(bool(said))
         self.objections.setText("<br>".join(escape(one) for one in said))
         self.objections.setStyleSheet(f"color: {palette.undecided.name()};")
 
     def _show_judgement(self) -> None:
-        study, name = self._book.study, self._book.timepoint
+        study, name = self._editor.study, self._editor.timepoint
         others = any(lesion.role == "non-target" for lesion in study.lesions)
         possible = name is not None and study.order(name) > 0 and others
         said = study.timepoints[study.order(name)].non_target_progress if possible else None
@@ -115,20 +115,20 @@ class ResponsePanel(QWidget):
             self.note.setToolTip(f"said by {said.by}, {local_time(said.at)}")
 
     def _on_judged(self, on: bool) -> None:
-        judge_non_targets(self._book, self._book.timepoint, on)
+        judge_non_targets(self._editor, self._editor.timepoint, on)
 
     def _on_note(self) -> None:
         if not self.progressed.isChecked():  # it loses the keyboard when it is hidden, too
             return
-        timepoint = self._book.study.timepoints[self._book.study.order(self._book.timepoint)]
+        timepoint = self._editor.study.timepoints[self._editor.study.order(self._editor.timepoint)]
         said = timepoint.non_target_progress
         if said is not None and self.note.text().strip() != said.note:
-            judge_non_targets(self._book, timepoint.name, True, self.note.text())
+            judge_non_targets(self._editor, timepoint.name, True, self.note.text())
 
     def _slice_mm(self) -> float:
         """The baseline's slice spacing, which decides what may be a target; 0 while its scan is not open."""
-        study = self._book.study
-        scan = self._book.scan_of(study.timepoints[0].name) if study.timepoints else None
+        study = self._editor.study
+        scan = self._editor.scan_of(study.timepoints[0].name) if study.timepoints else None
         return 0.0 if scan is None else scan.volume.geometry.spacing_mm[0]
 
     def _on_theme(self, _event: object = None) -> None:
@@ -187,10 +187,10 @@ class ResponseCard(QFrame):
         super().mousePressEvent(event)
 
 
-def judge_non_targets(book: StudyBook, timepoint: str, progressed: bool, note: str = "") -> None:
+def judge_non_targets(editor: StudyEditor, timepoint: str, progressed: bool, note: str = "") -> None:
     """Whether the non-targets have unequivocally progressed, as the reader says; can be undone."""
     words = f"{'progress' if progressed else 'no progress'} of non-targets at {timepoint}"
-    book.do(words, lambda study: study.judge_non_targets(timepoint, progressed, book.reader, note))
+    editor.do(words, lambda study: study.judge_non_targets(timepoint, progressed, editor.reader, note))
 
 
 def rule_words(one: Assessment) -> str:

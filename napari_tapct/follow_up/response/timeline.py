@@ -12,7 +12,7 @@ from tapct_core.lesions.course import Curve, Mark, course_of
 
 from ...callbacks import living
 from ..proposals.sentences import title_of
-from ..study.editor import StudyBook
+from ..study.editor import StudyEditor
 from ..table.palette import Palette
 from .timeline_plot import Layout, Painting
 
@@ -23,18 +23,18 @@ REACH = 10.0
 class Timeline(QWidget):
     """A click on a mark selects its lesion and compares its time point; one beside marks compares the time point."""
 
-    def __init__(self, book: StudyBook) -> None:
+    def __init__(self, editor: StudyEditor) -> None:
         super().__init__()
-        self._book = book
-        self.palette_ = Palette.of(book.session.viewer)
-        self.course = course_of(book.study)
+        self._editor = editor
+        self.palette_ = Palette.of(editor.session.viewer)
+        self.course = course_of(editor.study)
         self.setMinimumSize(240, 130)
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Expanding)
         self.setMouseTracking(True)
-        book.changed.connect(living(self.refresh))
-        book.timepoint_changed.connect(living(self._on_looked))
-        book.selection_changed.connect(living(self._on_looked))
-        book.session.viewer.events.theme.connect(living(self._on_theme))
+        editor.changed.connect(living(self.refresh))
+        editor.timepoint_changed.connect(living(self._on_looked))
+        editor.selection_changed.connect(living(self._on_looked))
+        editor.session.viewer.events.theme.connect(living(self._on_theme))
 
     def sizeHint(self) -> QSize:
         return QSize(460, 300)
@@ -46,7 +46,7 @@ class Timeline(QWidget):
 
     def refresh(self) -> None:
         """Draws the study anew."""
-        self.course = course_of(self._book.study, self._slice_mm())
+        self.course = course_of(self._editor.study, self._slice_mm())
         self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -58,8 +58,8 @@ class Timeline(QWidget):
             painter.drawText(self.rect(), int(Qt.AlignCenter | Qt.TextWordWrap), words)
             return
         names = self.course.names
-        compared = names.index(self._book.timepoint) if self._book.timepoint in names else None
-        Painting(painter, self.plot, self.palette_, self.font(), self._book.selected).draw(compared)
+        compared = names.index(self._editor.timepoint) if self._editor.timepoint in names else None
+        Painting(painter, self.plot, self.palette_, self.font(), self._editor.selected).draw(compared)
 
     def event(self, event: QEvent) -> bool:
         if event.type() == QEvent.ToolTip and isinstance(event, QHelpEvent):
@@ -80,10 +80,10 @@ class Timeline(QWidget):
         at, plot = QPointF(event.pos()), self.plot
         found, order = plot.nearest(at, REACH), plot.column(at)
         if found is not None:
-            self._book.select(found[0].lesion.uid)
+            self._editor.select(found[0].lesion.uid)
             order = found[1].order
         if order:  # the baseline is what others are compared with
-            self._book.set_timepoint(self.course.names[order])
+            self._editor.set_timepoint(self.course.names[order])
 
     def words_at(self, at: QPointF) -> str:
         """What the tooltip says of a place: a lesion's mark, else the time point with its response."""
@@ -104,7 +104,7 @@ class Timeline(QWidget):
         lesion, name = curve.lesion, self.course.names[mark.order]
         measured = mark.finding.measurement if mark.finding.present else None
         size = f"{measured.long_axis_mm:.1f} × {measured.short_axis_mm:.1f} mm" if measured else "gone"
-        first, nadir = changes(self._book.study, lesion, name)
+        first, nadir = changes(self._editor.study, lesion, name)
         change = f"{percent(first)} since the first, {percent(nadir)} since the nadir" if first is not None else ""
         lines = [lesion.name, self._timepoint_words(mark.order), size, change, title_of(mark.finding)]
         return "\n".join(line for line in lines if line)
@@ -116,13 +116,13 @@ class Timeline(QWidget):
 
     def _slice_mm(self) -> float:
         """The baseline's slice spacing, which decides what may be a target; 0 while its scan is not open."""
-        study = self._book.study
-        scan = self._book.scan_of(study.timepoints[0].name) if study.timepoints else None
+        study = self._editor.study
+        scan = self._editor.scan_of(study.timepoints[0].name) if study.timepoints else None
         return 0.0 if scan is None else scan.volume.geometry.spacing_mm[0]
 
     def _on_looked(self) -> None:
         self.update()
 
     def _on_theme(self, _event: object = None) -> None:
-        self.palette_ = Palette.of(self._book.session.viewer)
+        self.palette_ = Palette.of(self._editor.session.viewer)
         self.update()

@@ -31,10 +31,10 @@ from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
 from ...unfinished_box import UnfinishedBox
 from .opening import add_scans, closed, read_scans
-from .recovery import bring_scans, keeper_of, set_paths, unfinished_studies
+from .recovery import bring_scans, recovery_of, set_paths, unfinished_studies
 
 if TYPE_CHECKING:
-    from .editor import StudyBook
+    from .editor import StudyEditor
 
 FILES = "Study (*.json)"
 
@@ -47,13 +47,13 @@ class StudyBar(QGroupBox):
     exported = Signal(list)
     """Files that were written."""
 
-    def __init__(self, book: StudyBook, bar: JobBar) -> None:
+    def __init__(self, editor: StudyEditor, bar: JobBar) -> None:
         super().__init__("Study")
-        self.book, self.bar = book, bar
-        self.keeper = keeper_of(book)
+        self.editor, self.bar = editor, bar
+        self.recovery = recovery_of(editor)
         self.state = QLabel()
         self.state.setWordWrap(True)
-        self.reader = QLineEdit(book.reader)
+        self.reader = QLineEdit(editor.reader)
         self.reader.setToolTip("Initials or a role: each decision is stored with it, and with the time")
         self.reader.textEdited.connect(self._on_reader)
         column = QVBoxLayout(self)
@@ -82,28 +82,32 @@ class StudyBar(QGroupBox):
         row.addWidget(self.reader, 1)
         column.addLayout(row)
         column.addWidget(self.state)
-        self.keeper.saved.connect(self.refresh)
-        self.keeper.failed.connect(self.state.setText)
-        book.changed.connect(living(self.refresh))
+        self.recovery.saved.connect(self.refresh)
+        self.recovery.failed.connect(self.state.setText)
+        editor.changed.connect(living(self.refresh))
         self.refresh()
 
     def refresh(self) -> None:
         """Says what is open and where it is saved."""
-        book, study = self.book, self.book.study
-        name = f"<b>{book.path.name}</b>" if book.path else "New, in no file of yours yet"
+        editor, study = self.editor, self.editor.study
+        name = f"<b>{editor.path.name}</b>" if editor.path else "New, in no file of yours yet"
         words = [f"{name}: {count(study.timepoints, 'scan')}, {count(study.lesions, 'lesion')}."]
-        unopened = [t.name for t in study.timepoints if book.scan_of(t.name) is None]
+        unopened = [t.name for t in study.timepoints if editor.scan_of(t.name) is None]
         if unopened:
             words.append(f"Not open: {', '.join(unopened)}.")
-        if book.strangers:
-            words.append(f"⚠ {', '.join(book.strangers)}: of another patient. A study holds one patient; remove it.")
+        if editor.other_patients:
+            words.append(
+                f"⚠ {', '.join(editor.other_patients)}: of another patient. A study holds one patient; remove it."
+            )
         self.state.setText(" ".join(words))
-        self.state.setToolTip(str(book.path) if book.path else "Kept among the program's own files until you save it")
-        if self.reader.text() != book.reader:
-            self.reader.setText(book.reader)
+        self.state.setToolTip(
+            str(editor.path) if editor.path else "Kept among the program's own files until you save it"
+        )
+        if self.reader.text() != editor.reader:
+            self.reader.setText(editor.reader)
 
     def _on_reader(self, text: str) -> None:
-        self.book.reader = text.strip()
+        self.editor.reader = text.strip()
 
     # What was left behind.
 
@@ -114,15 +118,15 @@ class StudyBar(QGroupBox):
                 self.open_study(old.file)
             else:
                 study, _ = read_study(old.entry)
-                self.keeper.take(None)
-                self.keeper.leave()
-                self.book.path = None
-                self.book.begin(study)
+                self.recovery.take(None)
+                self.recovery.leave()
+                self.editor.path = None
+                self.editor.begin(study)
                 self.open_closed()
         except UserError as error:
             show_error(str(error))
             return
-        self.keeper.replaces(old)
+        self.recovery.replaces(old)
         self.unfinished_box.hide()
 
     # Open, save, export.
@@ -141,22 +145,22 @@ class StudyBar(QGroupBox):
         Raises UserError when it cannot be read or is open in another window.
         """
         read_study(path)  # before anything is given up for it
-        self.keeper.take(path)
-        self.keeper.leave()
-        self.book.load(path)
-        self.keeper.save()
+        self.recovery.take(path)
+        self.recovery.leave()
+        self.editor.load(path)
+        self.recovery.save()
         self.open_closed()
 
     def open_closed(self) -> Job | None:
         """Opens the scans of the study that are not open; None when there are none."""
-        timepoints = closed(self.book)
+        timepoints = closed(self.editor)
         if not timepoints:
             self.opened.emit()
             return None
 
         def done(read: tuple) -> None:
             scans, notes = read
-            add_scans(self.book, scans)
+            add_scans(self.editor, scans)
             for note in notes:
                 show_error(note)
             self.refresh()
@@ -172,17 +176,17 @@ class StudyBar(QGroupBox):
     def save_as(self, path: Path) -> Job | None:
         """Saves the study to a file, which is its own from then on; scans that are in no file are written beside it."""
         path = path if path.suffix else path.with_suffix(".json")
-        study, volumes = snapshot(self.book.study), self._volumes()
+        study, volumes = snapshot(self.editor.study), self._volumes()
         try:
-            self.keeper.take(path)
+            self.recovery.take(path)
         except UserError as error:
             show_error(str(error))
             return None
 
         def done(paths: dict[str, Path]) -> None:
-            self.book.note(lambda study: set_paths(study, paths))
-            self.book.save(path)
-            self.keeper.save()
+            self.editor.note(lambda study: set_paths(study, paths))
+            self.editor.save(path)
+            self.recovery.save()
             self.refresh()
 
         return self._run(f"Saving {path.name}", lambda job: bring_scans(study, volumes, path, job.report), done)
@@ -194,7 +198,7 @@ class StudyBar(QGroupBox):
 
     def export(self, folder: Path) -> Job:
         """Writes table, report, SEG and SR into a folder."""
-        study, volumes = snapshot(self.book.study), self._volumes()
+        study, volumes = snapshot(self.editor.study), self._volumes()
 
         def done(result: tuple) -> None:
             files, notes = result
@@ -204,7 +208,7 @@ class StudyBar(QGroupBox):
         return self._run("Exporting", lambda job: export_all(study, volumes, folder, job.report, job.cancelled), done)
 
     def _volumes(self) -> dict:
-        scans = {t.name: self.book.scan_of(t.name) for t in self.book.study.timepoints}
+        scans = {t.name: self.editor.scan_of(t.name) for t in self.editor.study.timepoints}
         return {name: scan.volume for name, scan in scans.items() if scan is not None}
 
     def _run(self, title: str, function: Callable, done: Callable) -> Job:
@@ -220,17 +224,17 @@ class StudyBar(QGroupBox):
     def _fill_menu(self) -> None:
         menu = self.timepoints_button.menu()
         menu.clear()
-        menu.addAction("Open those that are not open", self.open_closed).setEnabled(bool(closed(self.book)))
+        menu.addAction("Open those that are not open", self.open_closed).setEnabled(bool(closed(self.editor)))
         menu.addSeparator()
-        for scan in self.book.left_out:
-            menu.addAction(f"Add {scan.name}", partial(self.book.add, scan))
-        for timepoint in self.book.study.timepoints:
+        for scan in self.editor.left_out:
+            menu.addAction(f"Add {scan.name}", partial(self.editor.add, scan))
+        for timepoint in self.editor.study.timepoints:
             menu.addAction(f"Remove {timepoint.name} …", partial(self.remove, timepoint.name))
 
     def remove(self, name: str) -> bool:
         """Takes a time point out of the study and closes its scan; asks first where findings would go with it."""
-        book = self.book
-        found = [one.name for one in book.study.lesions if name in one.findings]
+        editor = self.editor
+        found = [one.name for one in editor.study.lesions if name in one.findings]
         if found:
             asked = (
                 f"{name} has findings of {count(found, 'lesion')} ({', '.join(found)}). "
@@ -238,10 +242,10 @@ class StudyBar(QGroupBox):
             )
             if QMessageBox.question(self, "Remove a time point with findings?", asked) != QMessageBox.Yes:
                 return False
-        scan = book.scan_of(name)
-        book.do(f"remove {name}", lambda study: remove_timepoint(study, name))
+        scan = editor.scan_of(name)
+        editor.do(f"remove {name}", lambda study: remove_timepoint(study, name))
         if scan is not None:
-            book.session.viewer.layers.remove(scan.layer)
+            editor.session.viewer.layers.remove(scan.layer)
         return True
 
 

@@ -11,64 +11,66 @@ from tapct_core.lesions.propagation import to_verify
 from ..proposals.finder import Point
 
 if TYPE_CHECKING:
-    from .editor import StudyBook
+    from .editor import StudyEditor
 
 
-def mark(book: StudyBook, timepoint: str, point: Point) -> Lesion:
+def mark(editor: StudyEditor, timepoint: str, point: Point) -> Lesion:
     """A new lesion at a place (LPS mm) of a scan, selected. At a later scan than the first it is a new lesion."""
-    name = next_name(book)
-    new = book.do(f"mark {name}", lambda study: study.add_lesion(name, timepoint, point, book.reader))
-    book.select(new.uid)
+    name = next_name(editor)
+    new = editor.do(f"mark {name}", lambda study: study.add_lesion(name, timepoint, point, editor.reader))
+    editor.select(new.uid)
     return new
 
 
-def next_name(book: StudyBook) -> str:
+def next_name(editor: StudyEditor) -> str:
     """L1, L2 …: the first that no lesion has."""
-    taken = {lesion.name for lesion in book.study.lesions}
+    taken = {lesion.name for lesion in editor.study.lesions}
     return next(f"L{i}" for i in range(1, len(taken) + 2) if f"L{i}" not in taken)
 
 
-def accept(book: StudyBook, chosen: Candidate | None = None) -> None:
+def accept(editor: StudyEditor, chosen: Candidate | None = None) -> None:
     """The proposal is right, or the chosen candidate is: the lesion lies there. Raises UserError where nothing is."""
-    lesion, timepoint = _current(book)
+    lesion, timepoint = _current(editor)
     finding = lesion.findings.get(timepoint)
     if chosen is not None and (finding is None or finding.point_lps_mm != chosen.point_lps_mm):
-        place(book, chosen.point_lps_mm)
+        place(editor, chosen.point_lps_mm)
     elif finding is None:
         raise UserError(f"nothing was proposed for {lesion.name} at {timepoint}; place it, or say that it is gone")
     elif not finding.decided:
         words = f"accept {lesion.name} at {timepoint}"
-        book.do(words, lambda study: study.accept(lesion.uid, timepoint, book.reader))
+        editor.do(words, lambda study: study.accept(lesion.uid, timepoint, editor.reader))
 
 
-def place(book: StudyBook, point: Point) -> None:
+def place(editor: StudyEditor, point: Point) -> None:
     """The selected lesion lies at this place (LPS mm) of the compared scan."""
-    lesion, timepoint = _current(book)
-    book.do(f"move {lesion.name} at {timepoint}", lambda study: study.move(lesion.uid, timepoint, point, book.reader))
+    lesion, timepoint = _current(editor)
+    editor.do(
+        f"move {lesion.name} at {timepoint}", lambda study: study.move(lesion.uid, timepoint, point, editor.reader)
+    )
 
 
-def not_present(book: StudyBook) -> None:
+def not_present(editor: StudyEditor) -> None:
     """The selected lesion is not there at the compared time point."""
-    lesion, timepoint = _current(book)
+    lesion, timepoint = _current(editor)
     words = f"{lesion.name} not present at {timepoint}"
-    book.do(words, lambda study: study.not_present(lesion.uid, timepoint, book.reader))
+    editor.do(words, lambda study: study.not_present(lesion.uid, timepoint, editor.reader))
 
 
-def next_to_verify(book: StudyBook) -> tuple[str, str] | None:
+def next_to_verify(editor: StudyEditor) -> tuple[str, str] | None:
     """The next (tracking UID, time point) of the review queue after what is shown, round and round."""
-    queue = to_verify(book.study)
+    queue = to_verify(editor.study)
     if not queue:
         return None
-    order = [(one.uid, t.name) for t in book.study.timepoints for one in book.study.lesions]
-    here = (book.selected, book.timepoint)
+    order = [(one.uid, t.name) for t in editor.study.timepoints for one in editor.study.lesions]
+    here = (editor.selected, editor.timepoint)
     place_of = {key: i for i, key in enumerate(order)}
     start = place_of.get(here, -1)
     return min(queue, key=lambda key: (place_of[key] - start - 1) % len(order))
 
 
-def _current(book: StudyBook) -> tuple[Lesion, str]:
-    if book.lesion is None:
+def _current(editor: StudyEditor) -> tuple[Lesion, str]:
+    if editor.lesion is None:
         raise UserError("select a lesion first: click it, or its row in the table")
-    if book.timepoint is None:
+    if editor.timepoint is None:
         raise UserError("open a follow-up scan first")
-    return book.lesion, book.timepoint
+    return editor.lesion, editor.timepoint

@@ -1,6 +1,6 @@
 """The study that a viewer works on: who decides, what is selected, and every change with its way back.
 
-The parts of the follow-up widget talk through the book. A time point of the study is bound to a scan of the session;
+The parts of the follow-up widget talk through the editor. A time point of the study is bound to a scan of the session;
 it stays in the study when the scan's layer is closed, since its findings do.
 """
 
@@ -27,9 +27,8 @@ from tapct_core.lesions.timepoints import (
     snapshot,
 )
 
-from ...scan import DATE, Scan
+from ...scan import DATE, Scan, origin_of, patient_of, same_path
 from ...session import Session, session_of
-from .timepoints import origin, patient_of, same_path, shortened
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -41,8 +40,8 @@ STEPS = 200
 """Changes that can be undone."""
 
 
-class StudyBook:
-    """One viewer's study. Get it with :func:`book_of`; hold the book, never its ``study``: undo puts another there."""
+class StudyEditor:
+    """One viewer's study. Get it with :func:`editor_of`; hold that, never its ``study``: undo puts another there."""
 
     changed = Signal()
     """The study is another: a decision, a mask, a time point, undo, or a file that was opened."""
@@ -151,9 +150,9 @@ class StudyBook:
         return next((name for name, (bound, _) in self._bound.items() if bound is scan), None)
 
     @property
-    def strangers(self) -> list[str]:
+    def other_patients(self) -> list[str]:
         """Names of open scans that are of another patient than the study's first."""
-        keys = {name: patient_of(scan) for name, (scan, _) in self._bound.items()}
+        keys = {name: patient_of(scan.volume) for name, (scan, _) in self._bound.items()}
         known = [keys[t.name] for t in self.study.timepoints if keys.get(t.name)]
         return [name for name, key in keys.items() if key and key != known[0]]
 
@@ -205,7 +204,7 @@ class StudyBook:
             raise UserError(f"{what}; a study's file names the files of its scans")
         written = snapshot(self.study)
         for timepoint in written.timepoints:
-            timepoint.path = shortened(timepoint.path, target)
+            timepoint.path = _shortened(timepoint.path, target)
         self._stamp = save_study(written, target, self._stamp if path is None else None)
         self.path = target
         return target
@@ -228,8 +227,10 @@ class StudyBook:
             scan, _ = self._bound.pop(name)
             self._left_out.add(scan)
             self._loose[name] = scan.volume  # for undo
-        homeless = {timepoint.name for study in self._states() for timepoint in study.timepoints if not timepoint.path}
-        self._loose = {name: volume for name, volume in self._loose.items() if name in homeless}
+        without_file = {
+            timepoint.name for study in self._states() for timepoint in study.timepoints if not timepoint.path
+        }
+        self._loose = {name: volume for name, volume in self._loose.items() if name in without_file}
         if self.timepoint not in names and self.timepoint != (names[1:] or [None])[0]:
             self.timepoint = (names[1:] or [None])[0]
             self.timepoint_changed.emit()
@@ -273,7 +274,7 @@ class StudyBook:
 
     def _known(self, scan: Scan) -> Timepoint | None:
         """The unbound time point of a scan's file, or of its name if it has no file."""
-        path, series = origin(scan)
+        path, series = origin_of(scan.volume)
         for known in self.study.timepoints:
             same_file = same_path(known.path, path) and known.series_uid in ("", series)
             if known.name not in self._bound and (same_file or (not path and known.name == scan.name)):
@@ -282,7 +283,7 @@ class StudyBook:
 
     def _bind(self, scan: Scan) -> None:
         """To the time point it is of, to a new one if there is none."""
-        path, series = origin(scan)
+        path, series = origin_of(scan.volume)
         known = self._known(scan)
         if known is not None:
             if known.date:
@@ -292,7 +293,7 @@ class StudyBook:
             return
         taken = {timepoint.name for timepoint in self.study.timepoints}
         name = next(n for n in (scan.name, *(f"{scan.name} ({i})" for i in range(2, 1000))) if n not in taken)
-        new, patient = Timepoint(name, path, scan.date, series), patient_of(scan)
+        new, patient = Timepoint(name, path, scan.date, series), patient_of(scan.volume)
         self._each(lambda study: insert_timepoint(study, replace(new), patient))
         self._bound[name] = scan, scan.name
 
@@ -323,6 +324,12 @@ class StudyBook:
             change(study)
 
 
+def _shortened(path: str, study_path: Path) -> str:
+    """A scan's path as the study's file says it: relative when it lies in the study's folder or below."""
+    folder = study_path.absolute().parent
+    return str(Path(path).relative_to(folder)) if path and Path(path).is_relative_to(folder) else path
+
+
 def _login() -> str:
     try:
         return getpass.getuser()
@@ -330,12 +337,12 @@ def _login() -> str:
         return "reader"
 
 
-_books: WeakKeyDictionary[Viewer, StudyBook] = WeakKeyDictionary()
+_editors: WeakKeyDictionary[Viewer, StudyEditor] = WeakKeyDictionary()
 
 
-def book_of(viewer: Viewer) -> StudyBook:
-    """The book of a viewer, made on first use. napari hands widgets a proxy; the viewer itself is the key."""
+def editor_of(viewer: Viewer) -> StudyEditor:
+    """The editor of a viewer, made on first use. napari hands widgets a proxy; the viewer itself is the key."""
     viewer = getattr(viewer, "__wrapped__", viewer)
-    if viewer not in _books:
-        _books[viewer] = StudyBook(session_of(viewer))
-    return _books[viewer]
+    if viewer not in _editors:
+        _editors[viewer] = StudyEditor(session_of(viewer))
+    return _editors[viewer]

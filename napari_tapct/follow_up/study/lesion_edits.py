@@ -4,41 +4,41 @@ from __future__ import annotations
 
 from tapct_core.lesions import ROLES, Lesion, Study
 
-from .editor import StudyBook
+from .editor import StudyEditor
 
 
-def rename(book: StudyBook, lesion: Lesion, name: str) -> bool:
+def rename(editor: StudyEditor, lesion: Lesion, name: str) -> bool:
     """Another name; False, and nothing changed, for an empty one or the one it has."""
     name = name.strip()
-    return bool(name) and _set(book, lesion, "name", name, f"rename {lesion.name} to {name}")
+    return bool(name) and _set(editor, lesion, "name", name, f"rename {lesion.name} to {name}")
 
 
-def set_role(book: StudyBook, lesion: Lesion, role: str) -> bool:
+def set_role(editor: StudyEditor, lesion: Lesion, role: str) -> bool:
     """ "target", "non-target" or ""; False, and nothing changed, for another word or the one it has."""
-    return role in ROLES and _set(book, lesion, "role", role, f"{lesion.name} {role or 'without a role'}")
+    return role in ROLES and _set(editor, lesion, "role", role, f"{lesion.name} {role or 'without a role'}")
 
 
-def set_organ(book: StudyBook, lesion: Lesion, organ: str) -> bool:
+def set_organ(editor: StudyEditor, lesion: Lesion, organ: str) -> bool:
     """The organ that it lies in, in words; False where it is the same."""
-    return _set(book, lesion, "organ", organ.strip(), f"organ of {lesion.name}")
+    return _set(editor, lesion, "organ", organ.strip(), f"organ of {lesion.name}")
 
 
-def set_node(book: StudyBook, lesion: Lesion, node: bool) -> bool:
+def set_node(editor: StudyEditor, lesion: Lesion, node: bool) -> bool:
     """Whether it is a lymph node, of which RECIST reads the short axis; False where it is the same."""
-    return _set(book, lesion, "node", bool(node), f"{lesion.name} {'a' if node else 'no'} lymph node")
+    return _set(editor, lesion, "node", bool(node), f"{lesion.name} {'a' if node else 'no'} lymph node")
 
 
-def delete(book: StudyBook, lesion: Lesion) -> None:
+def delete(editor: StudyEditor, lesion: Lesion) -> None:
     """Takes a lesion out of the study, from all time points."""
 
     def change(study: Study) -> None:
         study.lesions = [one for one in study.lesions if one.uid != lesion.uid]
 
-    book.do(f"delete {lesion.name}", change)
+    editor.do(f"delete {lesion.name}", change)
 
 
-def _set(book: StudyBook, lesion: Lesion, field: str, value: object, words: str) -> bool:
-    if getattr(book.study.lesion(lesion.uid), field) == value:
+def _set(editor: StudyEditor, lesion: Lesion, field: str, value: object, words: str) -> bool:
+    if getattr(editor.study.lesion(lesion.uid), field) == value:
         return False
-    book.do(words, lambda study: setattr(study.lesion(lesion.uid), field, value))
+    editor.do(words, lambda study: setattr(study.lesion(lesion.uid), field, value))
     return True

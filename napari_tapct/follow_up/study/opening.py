@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from tapct_core.volume import CTVolume
 
     from ...jobs import Job
-    from .editor import StudyBook
+    from .editor import StudyEditor
 
 Read = tuple[list[tuple[str, "CTVolume", tuple[float, float]]], list[str]]
 """Scans that were read (time point, volume, lowest and highest HU), and why others were not."""
 
 
-def closed(book: StudyBook) -> list[Timepoint]:
+def closed(editor: StudyEditor) -> list[Timepoint]:
     """Time points whose scans are in a file and not open."""
-    return [t for t in book.study.timepoints if t.path and book.scan_of(t.name) is None]
+    return [t for t in editor.study.timepoints if t.path and editor.scan_of(t.name) is None]
 
 
 def read_scans(job: Job, timepoints: list[Timepoint]) -> Read:
@@ -45,14 +45,14 @@ def read_scans(job: Job, timepoints: list[Timepoint]) -> Read:
     return scans, notes
 
 
-def add_scans(book: StudyBook, scans: list[tuple[str, CTVolume, tuple[float, float]]]) -> None:
+def add_scans(editor: StudyEditor, scans: list[tuple[str, CTVolume, tuple[float, float]]]) -> None:
     """Puts scans into the viewer, the first one shown; on the interface thread."""
-    viewer = book.session.viewer
-    shown = book.session.active
+    viewer = editor.session.viewer
+    shown = editor.session.active
     for name, volume, hu_range in scans:
         layer = ct_image(volume, name, hu_range)
         layer.visible = shown is None
         viewer.add_layer(layer)
-        shown = shown or book.session.scan_of(layer)
+        shown = shown or editor.session.scan_of(layer)
     if shown is not None:
-        book.session.show(shown)
+        editor.session.show(shown)

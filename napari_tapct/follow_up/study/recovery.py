@@ -16,14 +16,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QCoreApplication, QLockFile, QObject, QTimer, Signal
+from qtpy.QtCore import QCoreApplication, QLockFile, Signal
 
 from tapct_core.atomic import atomic_path
 from tapct_core.errors import UserError
@@ -31,23 +30,23 @@ from tapct_core.export.folder import file_stem
 from tapct_core.io.nifti import write_scan
 from tapct_core.lesions import Study
 from tapct_core.lesions.study_file import load_study, save_study
+from tapct_core.lesions.study_lock import opened_mark
 from tapct_core.lesions.timepoints import snapshot
 
-from ...autosave import state_folder
 from ...jobs import Job
-from ...preferences import preference
+from ...recovery import Recovery, left_behind, state_folder
 
 if TYPE_CHECKING:
     from tapct_core.volume import CTVolume
 
-    from .editor import StudyBook
+    from .editor import StudyEditor
 
 OPENED = "opened"
 
 
 def studies_folder() -> Path:
     """Where studies without a file of their own are kept."""
-    return state_folder().parent / "studies"
+    return state_folder() / "studies"
 
 
 @dataclass(frozen=True)
@@ -77,51 +76,36 @@ class UnfinishedStudy:
 
 def unfinished_studies() -> list[UnfinishedStudy]:
     """What was left behind by processes that are gone, the newest first. Damaged entries are passed over."""
-    found = []
-    for entry in studies_folder().glob("*.json"):
-        lock = _lock_of(entry)
-        if not lock.tryLock(0):
-            continue  # somebody is at it
-        lock.unlock()
-        try:
-            words = json.loads(entry.read_text(encoding="utf-8"))
-            file = Path(words[OPENED]) if OPENED in words else None
-            lesions = len(load_study(file or entry).lesions)
-            found.append(UnfinishedStudy(entry, entry.stat().st_mtime, file, lesions))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return sorted(found, key=lambda one: -one.saved)
+    return left_behind(studies_folder().glob("*.json"), _left)
 
 
-class StudyKeeper(QObject):
-    """Saves one book while there is something new. Get it with :func:`keeper_of`."""
+def _left(entry: Path) -> UnfinishedStudy:
+    words = json.loads(entry.read_text(encoding="utf-8"))
+    file = Path(words[OPENED]) if OPENED in words else None
+    return UnfinishedStudy(entry, entry.stat().st_mtime, file, len(load_study(file or entry).lesions))
 
-    saved = Signal()
+
+class StudyRecovery(Recovery):
+    """Saves one editor while there is something new. Get it with :func:`recovery_of`."""
+
     failed = Signal(str)
     """Why the study could not be saved; it is tried again after the next change."""
 
-    def __init__(self, book: StudyBook) -> None:
-        super().__init__(QCoreApplication.instance())
-        self._book: StudyBook | None = book
-        self._dirty = False
+    def __init__(self, editor: StudyEditor) -> None:
+        super().__init__(studies_folder(), ".json")
+        self._editor: StudyEditor | None = editor
         self._job: Job | None = None
-        self._replaces: list[UnfinishedStudy] = []
         self._file_lock: QLockFile | None = None
-        self.entry = studies_folder() / f"{uuid.uuid4().hex}.json"
-        self._lock = _lock_of(self.entry)
-        book.changed.connect(self._on_changed)
-        self._timer = QTimer(self)
-        self._timer.timeout.connect(self._on_tick)
-        self._timer.start(1000 * int(preference("autosave_seconds")))
+        editor.changed.connect(self._on_changed)
         QCoreApplication.instance().aboutToQuit.connect(self.close)
 
     def take(self, path: Path | None) -> None:
         """Keeps others away from a study's file (None: from none). Raises UserError where somebody works on it."""
-        if path is not None and self._file_lock is not None and self._file_lock.fileName() == str(_beside(path)):
+        if path is not None and self._file_lock is not None and self._file_lock.fileName() == str(opened_mark(path)):
             return
         lock = None
         if path is not None:
-            lock = QLockFile(str(_beside(path)))
+            lock = QLockFile(str(opened_mark(path)))
             lock.setStaleLockTime(0)  # however long it is held: only a process that is gone loses it
             if not lock.tryLock(0) and lock.error() == QLockFile.LockFailedError:
                 raise UserError(f"{path.name} is being worked on in another window; close it there first")
@@ -129,35 +113,29 @@ class StudyKeeper(QObject):
             self._file_lock.unlock()
         self._file_lock = lock
 
-    def replaces(self, old: UnfinishedStudy) -> None:
-        """``old`` was taken up: it is removed when this study is on disk."""
-        self._replaces.append(old)
-        self._dirty = True
-
     def save(self, wait: bool = False) -> None:
         """Saves now. A study without a file and without lesions is nothing to lose yet.
 
         Scans that are in no file are written first, beside the interface thread unless ``wait``.
         """
-        book = self._book
+        editor = self._editor
         self._dirty = False
-        if book is None or not (book.study.lesions or book.path):
+        if editor is None or not (editor.study.lesions or editor.path):
             return
         try:
-            self.entry.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.tryLock(0)
-            homeless = self._homeless(book)
-            if homeless and not wait:
-                self._bring_scans(book, homeless)
+            self._hold()
+            without_file = self._without_file(editor)
+            if without_file and not wait:
+                self._bring_scans(editor, without_file)
                 return
-            if homeless:
-                paths = self._written(snapshot(book.study), book.path, homeless, lambda *_: None)
-                book.note(lambda study: set_paths(study, paths))
-            if book.path is not None:
-                book.save()
-                self._write_pointer(book.path)
+            if without_file:
+                paths = self._written(snapshot(editor.study), editor.path, without_file, lambda *_: None)
+                editor.note(lambda study: set_paths(study, paths))
+            if editor.path is not None:
+                editor.save()
+                self._write_pointer(editor.path)
             else:
-                save_study(snapshot(book.study), self.entry)
+                save_study(snapshot(editor.study), self.entry)
         except (UserError, OSError) as error:
             self.failed.emit(f"The study could not be saved: {error}")
             return
@@ -168,9 +146,9 @@ class StudyKeeper(QObject):
         self.saved.emit()
 
     @staticmethod
-    def _homeless(book: StudyBook) -> dict[str, CTVolume]:
+    def _without_file(editor: StudyEditor) -> dict[str, CTVolume]:
         """Scans that are in no file, by time point. Raises UserError for one that is nowhere else either."""
-        found = {t.name: book.volume_of(t.name) for t in book.study.timepoints if not t.path}
+        found = {t.name: editor.volume_of(t.name) for t in editor.study.timepoints if not t.path}
         lost = [name for name, volume in found.items() if volume is None]
         if lost:
             raise UserError(f"the scan {lost[0]!r} is in no file and not open; open it again, or remove its time point")
@@ -179,34 +157,33 @@ class StudyKeeper(QObject):
     def leave(self) -> None:
         """Another study comes: saves this one, which stays to be offered at the next start if it has no file."""
         self._end()
-        self.entry = studies_folder() / f"{uuid.uuid4().hex}.json"
-        self._lock = _lock_of(self.entry)
+        self._begin_entry()
 
     def close(self) -> None:
         """The work ends as it should: saves, lets go of the files, and leaves nothing to resume that has a file."""
         self._timer.stop()
-        if self._book is not None:
+        if self._editor is not None:
             self._end()
             self.take(None)
-            _keepers.pop(self._book, None)
-            self._book = None
+            _recoveries.pop(self._editor, None)
+            self._editor = None
 
     def _end(self) -> None:
         self.save(wait=True)
-        if self._book.path is not None or not self._book.study.lesions:
+        if self._editor.path is not None or not self._editor.study.lesions:
             self.entry.unlink(missing_ok=True)
         self._lock.unlock()
 
-    def _bring_scans(self, book: StudyBook, volumes: dict[str, CTVolume]) -> None:
+    def _bring_scans(self, editor: StudyEditor, volumes: dict[str, CTVolume]) -> None:
         """Gives scans that came from no file one; then the study is saved."""
         if self._job is not None and self._job.running:
             self._dirty = True
             return
-        study, path, entry = snapshot(book.study), book.path, self.entry
+        study, path, entry = snapshot(editor.study), editor.path, self.entry
 
         def done(paths: dict[str, Path]) -> None:
             if self.entry == entry:  # else another study came meanwhile, and this one was saved by that
-                book.note(lambda study: set_paths(study, paths))
+                editor.note(lambda study: set_paths(study, paths))
                 self.save()
 
         def failed(error: Exception) -> None:
@@ -231,24 +208,20 @@ class StudyKeeper(QObject):
             with atomic_path(self.entry) as part:
                 part.write_text(text, encoding="utf-8")
 
-    def _on_changed(self) -> None:
-        self._dirty = True
-
-    def _on_tick(self) -> None:
-        if self._book is None or self._book.session.viewer is None:
+    def _gone(self) -> bool:
+        if self._editor is not None and self._editor.session.viewer is None:
             self.close()
-        elif self._dirty:
-            self.save()
+        return self._editor is None
 
 
-_keepers: WeakKeyDictionary[StudyBook, StudyKeeper] = WeakKeyDictionary()
+_recoveries: WeakKeyDictionary[StudyEditor, StudyRecovery] = WeakKeyDictionary()
 
 
-def keeper_of(book: StudyBook) -> StudyKeeper:
-    """The keeper of a book, started on first use."""
-    if book not in _keepers:
-        _keepers[book] = StudyKeeper(book)
-    return _keepers[book]
+def recovery_of(editor: StudyEditor) -> StudyRecovery:
+    """The recovery of an editor, started on first use."""
+    if editor not in _recoveries:
+        _recoveries[editor] = StudyRecovery(editor)
+    return _recoveries[editor]
 
 
 def is_kept(path: str) -> bool:
@@ -269,10 +242,10 @@ def bring_scans(study: Study, volumes: dict[str, CTVolume], target: Path, report
     ``volumes`` are those of the open time points. Raises UserError for a scan that is neither open nor in a file.
     """
     folder = target.parent / f"{target.stem}_scans"
-    homeless = [timepoint for timepoint in study.timepoints if not timepoint.path or is_kept(timepoint.path)]
+    without_file = [timepoint for timepoint in study.timepoints if not timepoint.path or is_kept(timepoint.path)]
     paths = {}
-    for number, timepoint in enumerate(homeless):
-        report(number, len(homeless))
+    for number, timepoint in enumerate(without_file):
+        report(number, len(without_file))
         path = folder / f"{file_stem(study, timepoint.name)}.nii.gz"
         if timepoint.path:
             folder.mkdir(parents=True, exist_ok=True)
@@ -284,13 +257,3 @@ def bring_scans(study: Study, volumes: dict[str, CTVolume], target: Path, report
             raise UserError(f"the scan {timepoint.name!r} is in no file and not open; remove it from the study")
         paths[timepoint.name] = path
     return paths
-
-
-def _lock_of(entry: Path) -> QLockFile:
-    lock = QLockFile(str(entry.with_suffix(".lock")))
-    lock.setStaleLockTime(0)
-    return lock
-
-
-def _beside(path: Path) -> Path:
-    return path.absolute().with_name(f".{path.name}.lock")

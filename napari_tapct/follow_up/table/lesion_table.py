@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from tapct_core.lesions import ROLES, Lesion
 
 from ...callbacks import living
-from ..study.editor import StudyBook
+from ..study.editor import StudyEditor
 from ..study.lesion_edits import delete, set_node, set_organ, set_role
 from .cells import Cells
 from .model import COLUMNS, KEYS, ROLE_WORDS, UID, LesionModel, LesionProxy, is_open
@@ -36,10 +36,10 @@ class LesionTable(QWidget):
     jump_requested = Signal(str, str)
     """Tracking UID and time point of a lesion that a person wants to be shown: Return, or a double-click."""
 
-    def __init__(self, book: StudyBook) -> None:
+    def __init__(self, editor: StudyEditor) -> None:
         super().__init__()
-        self._book = book
-        self.model = LesionModel(book, Palette.of(book.session.viewer))
+        self._editor = editor
+        self.model = LesionModel(editor, Palette.of(editor.session.viewer))
         self.proxy = LesionProxy()
         self.proxy.setSourceModel(self.model)
         self.title = QLabel()
@@ -57,10 +57,10 @@ class LesionTable(QWidget):
         column.setSpacing(4)
         column.addLayout(head)
         column.addWidget(self.view, 1)
-        book.changed.connect(living(self.refresh))
-        book.timepoint_changed.connect(living(self.refresh))
-        book.selection_changed.connect(living(self._on_book_selected))
-        book.session.viewer.events.theme.connect(living(self._on_theme))
+        editor.changed.connect(living(self.refresh))
+        editor.timepoint_changed.connect(living(self.refresh))
+        editor.selection_changed.connect(living(self._on_editor_selected))
+        editor.session.viewer.events.theme.connect(living(self._on_theme))
         self._on_theme()
         self.refresh()
 
@@ -96,7 +96,7 @@ class LesionTable(QWidget):
     def lesion(self) -> Lesion | None:
         """The lesion of the row that is current."""
         index = self.view.currentIndex()
-        return self._book.study.lesion(index.data(UID)) if index.isValid() else None
+        return self._editor.study.lesion(index.data(UID)) if index.isValid() else None
 
     def refresh(self) -> None:
         """Shows the study anew; what is selected and where the table is scrolled to stay."""
@@ -104,9 +104,9 @@ class LesionTable(QWidget):
         quiet = self.view.selectionModel().blockSignals(True)
         self.model.refresh()
         self.view.selectionModel().blockSignals(quiet)
-        self._on_book_selected()
+        self._on_editor_selected()
         self.view.verticalScrollBar().setValue(scrolled)
-        study, timepoint = self._book.study, self.model.timepoint
+        study, timepoint = self._editor.study, self.model.timepoint
         count = len(study.lesions)
         left = sum(is_open(study, lesion, timepoint) for lesion in study.lesions)
         where = f" at {timepoint}" if timepoint else ""
@@ -151,8 +151,8 @@ class LesionTable(QWidget):
             if KEYS[place] != "name":
                 self.view.setColumnWidth(place, width)
 
-    def _on_book_selected(self) -> None:
-        index = self.row_of(self._book.selected) if self._book.selected is not None else QModelIndex()
+    def _on_editor_selected(self) -> None:
+        index = self.row_of(self._editor.selected) if self._editor.selected is not None else QModelIndex()
         if index.isValid():
             flags = QItemSelectionModel.ClearAndSelect | QItemSelectionModel.Rows
             self.view.selectionModel().setCurrentIndex(index, flags)
@@ -162,7 +162,7 @@ class LesionTable(QWidget):
 
     def _on_row(self, index: QModelIndex, _before: QModelIndex) -> None:
         if index.isValid():
-            self._book.select(index.data(UID))
+            self._editor.select(index.data(UID))
 
     def _on_filter(self, on: bool) -> None:
         self.proxy.only_open = on
@@ -185,7 +185,7 @@ class LesionTable(QWidget):
 
     def _on_delete(self) -> None:
         if self.lesion is not None:
-            delete(self._book, self.lesion)
+            delete(self._editor, self.lesion)
 
     def _on_menu(self, at: QPoint) -> None:
         index = self.view.indexAt(at)
@@ -195,7 +195,7 @@ class LesionTable(QWidget):
 
     def menu_of(self, lesion: Lesion) -> QMenu:
         """What can be done with a lesion."""
-        menu, book = QMenu(self), self._book
+        menu, editor = QMenu(self), self._editor
         menu.setAttribute(Qt.WA_DeleteOnClose)
         menu.addAction("Go to\tReturn", self._jump)
         menu.addSeparator()
@@ -205,27 +205,27 @@ class LesionTable(QWidget):
             action = roles.addAction(ROLE_WORDS[role] if role else "neither")
             action.setCheckable(True)
             action.setChecked(role == lesion.role)
-            action.triggered.connect(lambda _=False, role=role: set_role(book, lesion, role))
+            action.triggered.connect(lambda _=False, role=role: set_role(editor, lesion, role))
         node = menu.addAction("Lymph node (RECIST reads the short axis)")
         node.setCheckable(True)
         node.setChecked(lesion.node)
-        node.triggered.connect(lambda on: set_node(book, lesion, on))
+        node.triggered.connect(lambda on: set_node(editor, lesion, on))
         menu.addAction("Organ …", lambda: self._ask_organ(lesion))
         menu.addSeparator()
         menu.addAction("Delete from all time points\tDel", self._on_delete)
         return menu
 
     def _ask_organ(self, lesion: Lesion) -> None:
-        known = sorted({other.organ for other in self._book.study.lesions if other.organ} | {lesion.organ})
+        known = sorted({other.organ for other in self._editor.study.lesions if other.organ} | {lesion.organ})
         organ, given = QInputDialog.getItem(
             self, "Organ", f"Organ of {lesion.name}; RECIST 1.1 allows two targets in each", known,
             known.index(lesion.organ),
         )  # fmt: skip
         if given:
-            set_organ(self._book, lesion, organ)
+            set_organ(self._editor, lesion, organ)
 
     def _on_theme(self, _event: object = None) -> None:
-        palette = Palette.of(self._book.session.viewer)
+        palette = Palette.of(self._editor.session.viewer)
         self.model.palette = palette
         self.title.setStyleSheet("font-weight: 600;")
         self.view.setStyleSheet(

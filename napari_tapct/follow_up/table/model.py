@@ -13,7 +13,7 @@ from tapct_core.export.words import NOTHING, local_time, millilitres, millimetre
 from tapct_core.lesions import ROLES, Finding, Lesion, Study
 from tapct_core.lesions.assessment import changes, diameter_mm
 
-from ..study.editor import StudyBook
+from ..study.editor import StudyEditor
 from ..study.lesion_edits import rename, set_role
 from .palette import Palette
 
@@ -50,22 +50,22 @@ KEYS = tuple(column.key for column in COLUMNS)
 
 
 class LesionModel(QAbstractTableModel):
-    """The book's study as rows. Cells are edited through the book, so every edit can be undone."""
+    """The editor's study as rows. Cells are edited through the editor, so every edit can be undone."""
 
-    def __init__(self, book: StudyBook, palette: Palette) -> None:
+    def __init__(self, editor: StudyEditor, palette: Palette) -> None:
         super().__init__()
-        self.book, self.palette = book, palette
+        self.editor, self.palette = editor, palette
 
     @property
     def study(self) -> Study:
-        """The book's, which undo replaces."""
-        return self.book.study
+        """The editor's, which undo replaces."""
+        return self.editor.study
 
     @property
     def timepoint(self) -> str | None:
         """The compared one; the only one where there is no follow-up; None for an empty study."""
-        if self.book.timepoint is not None:
-            return self.book.timepoint
+        if self.editor.timepoint is not None:
+            return self.editor.timepoint
         return self.study.timepoints[0].name if self.study.timepoints else None
 
     def refresh(self) -> None:
@@ -118,8 +118,8 @@ class LesionModel(QAbstractTableModel):
             return False
         lesion, key = self.study.lesions[index.row()], KEYS[index.column()]
         if key == "name":
-            return rename(self.book, lesion, str(value))
-        return set_role(self.book, lesion, str(value)) if key == "role" else False
+            return rename(self.editor, lesion, str(value))
+        return set_role(self.editor, lesion, str(value)) if key == "role" else False
 
     def _value(self, lesion: Lesion, finding: Finding | None, key: str) -> Any:
         """What a cell says, as it sorts."""

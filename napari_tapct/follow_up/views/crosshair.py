@@ -7,7 +7,7 @@ from napari.components import ViewerModel
 from napari.layers import Points
 
 from .marks import METRE, marks_layer, to_data
-from .position import Sight
+from .position import ScanView
 
 SIZE_MM = 14.0
 COLOUR = "#ffe14d"
@@ -22,15 +22,15 @@ class Cross:
         self._viewer = viewer
         self._layer: Points | None = None
 
-    def put(self, sight: Sight, lps_mm: np.ndarray) -> None:
+    def put(self, view: ScanView, lps_mm: np.ndarray) -> None:
         """Shows it at an LPS place of a scan in its viewer; hides it outside the scan."""
-        if not sight.geometry.contains(lps_mm):
+        if not view.geometry.contains(lps_mm):
             self.hide()
             return
-        drawn = sight.drawn(lps_mm)
+        drawn = view.drawn(lps_mm)
         layer = self._drawn_layer()
         layer.data = to_data(drawn[None])
-        layer.opacity = FAINT if sight.off_slice(drawn) else 1.0
+        layer.opacity = FAINT if view.off_slice(drawn) else 1.0
         layer.visible = True
 
     def hide(self) -> None:

@@ -25,9 +25,9 @@ from ..table.palette import Palette
 from .marks import METRE, marks_layer, to_data
 
 if TYPE_CHECKING:
-    from ..study.editor import StudyBook
+    from ..study.editor import StudyEditor
     from .linked import LinkedView
-    from .position import Sight
+    from .position import ScanView
 
 NAME = "lesions"
 SIZE_MM, SELECTED_MM = 12.0, 16.0
@@ -50,7 +50,7 @@ class Side:
     """The marks in one view: its layer, and lesion and place (drawn mm) of each row."""
 
     viewer: ViewerModel
-    sight: Callable[[], Sight | None]
+    view: Callable[[], ScanView | None]
     timepoint: Callable[[], str | None]
     layer: Points | None = None
     uids: list[str] = field(default_factory=list)
@@ -61,14 +61,14 @@ class Side:
 class LesionPoints:
     """The study's lesions in the viewer and in the second view, each at the time point that is shown there."""
 
-    def __init__(self, session: Session, book: StudyBook, linked: LinkedView) -> None:
-        self.book, self.linked = book, linked
+    def __init__(self, session: Session, editor: StudyEditor, linked: LinkedView) -> None:
+        self.editor, self.linked = editor, linked
         self._sides = (
-            Side(session.viewer, lambda: linked.first, lambda: book.timepoint_of(session.active)),
-            Side(linked.viewer_model, lambda: linked.second, lambda: book.timepoint_of(linked.scan)),
+            Side(session.viewer, lambda: linked.first, lambda: editor.timepoint_of(session.active)),
+            Side(linked.viewer_model, lambda: linked.second, lambda: editor.timepoint_of(linked.scan)),
         )
         self._refreshing = False
-        signals = (book.changed, book.selection_changed, book.timepoint_changed, session.scans_changed)
+        signals = (editor.changed, editor.selection_changed, editor.timepoint_changed, session.scans_changed)
         self._heard = [(signal, self.refresh) for signal in signals]
         for side, on_slice in zip(self._sides, (self._fade_first, self._fade_second), strict=True):
             self._heard += [(side.viewer.dims.events.point, on_slice), (side.viewer.dims.events.order, on_slice)]
@@ -122,14 +122,14 @@ class LesionPoints:
         return self._sides[viewer is self._sides[1].viewer]
 
     def _draw(self, side: Side) -> None:
-        sight, timepoint = side.sight(), side.timepoint()
+        view, timepoint = side.view(), side.timepoint()
         rows: list[tuple[Lesion, Finding]] = []
-        if sight is not None and timepoint is not None:
-            found = [(lesion, lesion.findings.get(timepoint)) for lesion in self.book.study.lesions]
+        if view is not None and timepoint is not None:
+            found = [(lesion, lesion.findings.get(timepoint)) for lesion in self.editor.study.lesions]
             rows = [(lesion, finding) for lesion, finding in found if finding is not None and finding.present]
         side.uids = [lesion.uid for lesion, _ in rows]
-        side.places = np.array([sight.drawn(finding.point_lps_mm) for _, finding in rows]).reshape(-1, 3)
-        chosen = np.array([uid == self.book.selected for uid in side.uids], dtype=bool)
+        side.places = np.array([view.drawn(finding.point_lps_mm) for _, finding in rows]).reshape(-1, 3)
+        chosen = np.array([uid == self.editor.selected for uid in side.uids], dtype=bool)
         side.sizes = np.where(chosen, SELECTED_MM, SIZE_MM)
         if side.layer is None or side.layer not in side.viewer.layers:
             if not rows:
@@ -167,9 +167,9 @@ class LesionPoints:
             return
         for side in self._sides:
             rows = set(side.layer.selected_data) if side.layer is not None else set()
-            new = [side.uids[row] for row in rows if row < len(side.uids) and side.uids[row] != self.book.selected]
+            new = [side.uids[row] for row in rows if row < len(side.uids) and side.uids[row] != self.editor.selected]
             if new:
-                self.book.select(new[0])
+                self.editor.select(new[0])
                 return
 
     # Near its slice a mark is large, far from it small, then gone.
@@ -219,7 +219,7 @@ class LesionPoints:
         if uid not in side.uids:
             return  # it was deleted, or another time point is shown, while the button was down
         if drawn is None:
-            self.book.select(uid)
+            self.editor.select(uid)
         elif not done:
             places = side.places.copy()
             places[side.uids.index(uid)] = drawn
@@ -228,20 +228,20 @@ class LesionPoints:
             self._move(side, uid, drawn)
 
     def _move(self, side: Side, uid: str, drawn: tuple[float, ...]) -> None:
-        sight, timepoint, lesion = side.sight(), side.timepoint(), self.book.study.lesion(uid)
-        place = sight.lps_mm(drawn)
+        view, timepoint, lesion = side.view(), side.timepoint(), self.editor.study.lesion(uid)
+        place = view.lps_mm(drawn)
         try:
-            if not sight.geometry.contains(place):
+            if not view.geometry.contains(place):
                 raise UserError(f"{lesion.name} was dragged off the scan; drag it to a place in the scan")
-            self.book.do(
+            self.editor.do(
                 f"move {lesion.name} at {timepoint}",
-                lambda study: study.move(uid, timepoint, tuple(place.tolist()), self.book.reader),
+                lambda study: study.move(uid, timepoint, tuple(place.tolist()), self.editor.reader),
             )
         except UserError as error:
             show_warning(str(error))
             self.refresh()
         else:
-            self.book.select(uid)
+            self.editor.select(uid)
 
 
 def _dragger(number: int, grab: WeakMethod, release: WeakMethod) -> Callable:

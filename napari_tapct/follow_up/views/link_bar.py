@@ -55,8 +55,8 @@ class LinkBar(QWidget):
         grid.addLayout(buttons, 1, 0)
         grid.addWidget(self.words, 2, 0)
         linked.changed.connect(living(self.refresh))
-        linked.book.changed.connect(living(self.refresh))
-        linked.book.timepoint_changed.connect(living(self.refresh))
+        linked.editor.changed.connect(living(self.refresh))
+        linked.editor.timepoint_changed.connect(living(self.refresh))
         self.refresh()
 
     def _step(self, text: str, hint: str, by: int) -> QPushButton:
@@ -68,15 +68,15 @@ class LinkBar(QWidget):
 
     def refresh(self, *_: object) -> None:
         """Says which time points there are, and how the views are linked."""
-        linked, book = self._linked, self._linked.book
-        names = [timepoint.name for timepoint in book.study.timepoints]
+        linked, editor = self._linked, self._linked.editor
+        names = [timepoint.name for timepoint in editor.study.timepoints]
         self.timepoints.clear()
-        for timepoint in book.study.timepoints:
-            is_open = book.scan_of(timepoint.name) is not None
+        for timepoint in editor.study.timepoints:
+            is_open = editor.scan_of(timepoint.name) is not None
             words = [timepoint.name, timepoint.date, "" if is_open else "(not open)"]
             self.timepoints.addItem("  ".join(word for word in words if word), timepoint.name)
             self.timepoints.model().item(self.timepoints.count() - 1).setEnabled(is_open)
-        self.timepoints.setCurrentIndex(names.index(book.timepoint) if book.timepoint in names else -1)
+        self.timepoints.setCurrentIndex(names.index(editor.timepoint) if editor.timepoint in names else -1)
         self.earlier.setEnabled(self._next(-1) is not None)
         self.later.setEnabled(self._next(1) is not None)
         motion = linked.motion
@@ -91,7 +91,7 @@ class LinkBar(QWidget):
         if len(names) < 2:
             return "Open a second scan to compare."
         if linked.scan is None:
-            return f"The scan of {linked.book.timepoint} is not open."
+            return f"The scan of {linked.editor.timepoint} is not open."
         if linked.session.active is None:
             return ""
         left = linked.session.active.name
@@ -99,21 +99,21 @@ class LinkBar(QWidget):
 
     def _next(self, by: int) -> str | None:
         """The nearest open time point before or after the one that is compared."""
-        book = self._linked.book
-        names = [timepoint.name for timepoint in book.study.timepoints]
-        if book.timepoint not in names:
+        editor = self._linked.editor
+        names = [timepoint.name for timepoint in editor.study.timepoints]
+        if editor.timepoint not in names:
             return None
-        here = names.index(book.timepoint)
+        here = names.index(editor.timepoint)
         rest = names[here + 1 :] if by > 0 else names[:here][::-1]
-        return next((name for name in rest if book.scan_of(name) is not None), None)
+        return next((name for name in rest if editor.scan_of(name) is not None), None)
 
     def _on_step(self, by: int) -> None:
         name = self._next(by)
         if name is not None:
-            self._linked.book.set_timepoint(name)
+            self._linked.editor.set_timepoint(name)
 
     def _on_chosen(self, place: int) -> None:
-        self._linked.book.set_timepoint(self.timepoints.itemData(place))
+        self._linked.editor.set_timepoint(self.timepoints.itemData(place))
 
     def _on_link(self, on: bool) -> None:
         self._linked.linked = on

@@ -24,14 +24,14 @@ from ...inner import keep_canvas_current
 from ...scan import Scan
 from ...session import Session
 from .crosshair import Cross
-from .position import Motion, Sight, as_scanned, show_same_plane
+from .position import Motion, ScanView, as_scanned, show_same_plane
 from .second_layers import SecondLayers, show_in_window
 from .second_view import SecondModel, SecondView
 
 if TYPE_CHECKING:
     from napari.qt import QtViewer
 
-    from ..study.editor import StudyBook
+    from ..study.editor import StudyEditor
 
 STILL_MM, STILL_ZOOM = 0.01, 1e-4
 """A view that has moved by less has not moved: what is left of rounding must not echo between the two."""
@@ -49,9 +49,9 @@ class LinkedView:
     idle = Signal()
     """There is time to get ready a layer that another time point will need."""
 
-    def __init__(self, session: Session, book: StudyBook, frame: Frame | None = None) -> None:
+    def __init__(self, session: Session, editor: StudyEditor, frame: Frame | None = None) -> None:
         """``frame`` makes what stands above and below the second canvas, whenever that is opened."""
-        self.session, self.book, self._frame = session, book, frame or (lambda _: (QWidget(), QWidget()))
+        self.session, self.editor, self._frame = session, editor, frame or (lambda _: (QWidget(), QWidget()))
         self.viewer_model = SecondModel(session.viewer)
         self._layers = SecondLayers(self.viewer_model)
         self._panel: SecondView | None = None
@@ -63,8 +63,8 @@ class LinkedView:
         keep_canvas_current(self.viewer_model.layers, self._canvas)
         self._heard = [
             (session.scans_changed, self._on_scans),
-            (book.timepoint_changed, self._on_book),
-            (book.changed, self._on_book),
+            (editor.timepoint_changed, self._on_editor),
+            (editor.changed, self._on_editor),
             *_events_of(session.viewer, self._on_first, self._on_first_cursor, self._on_mouse_left),
             *_events_of(self.viewer_model, self._on_second, self._on_second_cursor, self._on_mouse_left),
         ]
@@ -193,16 +193,16 @@ class LinkedView:
         self.changed.emit()
 
     @property
-    def first(self) -> Sight | None:
+    def first(self) -> ScanView | None:
         """The viewer's scan as it is drawn there."""
         scan, viewer = self.session.active, self.session.viewer
-        return Sight(viewer, scan.layer, scan.volume.geometry) if scan is not None and viewer is not None else None
+        return ScanView(viewer, scan.layer, scan.volume.geometry) if scan is not None and viewer is not None else None
 
     @property
-    def second(self) -> Sight | None:
+    def second(self) -> ScanView | None:
         """The follow-up as it is drawn in the second view."""
         scan = self.scan
-        return Sight(self.viewer_model, self._layers.ct(scan), scan.volume.geometry) if scan is not None else None
+        return ScanView(self.viewer_model, self._layers.ct(scan), scan.volume.geometry) if scan is not None else None
 
     def follow(self) -> None:
         """Brings the second view to where the first one is, if they are linked."""
@@ -234,12 +234,12 @@ class LinkedView:
         self._motions = {pair: motion for pair, motion in self._motions.items() if set(pair) <= set(scans)}
         for scan in scans:
             scan.layer.events.contrast_limits.connect(self._on_window)  # connecting again does nothing
-        self._on_book()
+        self._on_editor()
         self.changed.emit()
         self.follow()
 
-    def _on_book(self) -> None:
-        scan = self.book.scan_of(self.book.timepoint)
+    def _on_editor(self) -> None:
+        scan = self.editor.scan_of(self.editor.timepoint)
         if scan is not self.scan:
             self._show(scan)
             self.changed.emit()
@@ -293,21 +293,21 @@ class LinkedView:
         if self._following:
             self._move(self.second, self.first, self.motion.back)
 
-    def _move(self, source: Sight, target: Sight, way: Way) -> None:
+    def _move(self, source: ScanView, target: ScanView, way: Way) -> None:
         with self._silence():
             show_same_plane(source.viewer, target.viewer)
             if not self._still(source):
                 target.look(way(source.focus), source.zoom)
                 self._remember(source, target)
 
-    def _still(self, sight: Sight) -> bool:
+    def _still(self, view: ScanView) -> bool:
         """Whether a view is where it was when the two were brought together last."""
-        place, zoom = self._seen.get(id(sight.viewer), (np.full(3, np.inf), 1.0))
-        return np.abs(place - sight.focus).max() < STILL_MM and abs(zoom / sight.zoom - 1) < STILL_ZOOM
+        place, zoom = self._seen.get(id(view.viewer), (np.full(3, np.inf), 1.0))
+        return np.abs(place - view.focus).max() < STILL_MM and abs(zoom / view.zoom - 1) < STILL_ZOOM
 
-    def _remember(self, *sights: Sight) -> None:
-        for sight in sights:
-            self._seen[id(sight.viewer)] = sight.focus, sight.zoom
+    def _remember(self, *views: ScanView) -> None:
+        for view in views:
+            self._seen[id(view.viewer)] = view.focus, view.zoom
 
     def _keep(self, motion: Motion) -> None:
         pair = self.session.active, self.scan
@@ -336,7 +336,7 @@ class LinkedView:
         if self._following:
             self._point(self.second, self.first, self.motion.back, self._crosses[0])
 
-    def _point(self, source: Sight, target: Sight, way: Way, cross: Cross) -> None:
+    def _point(self, source: ScanView, target: ScanView, way: Way, cross: Cross) -> None:
         viewer, position = source.viewer, source.viewer.cursor.position
         # napari also tells of positions when the slice changes under a mouse that is elsewhere.
         if viewer.mouse_over_canvas and viewer.dims.ndisplay == 2 and len(position) == 3:

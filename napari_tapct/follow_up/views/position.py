@@ -16,7 +16,7 @@ OVERLAP = 0.25
 """Share of the smaller scan, along each axis, that must lie in the other for the scanner's coordinates to be of use."""
 
 
-class Sight:
+class ScanView:
     """A scan as it is drawn in one viewer."""
 
     def __init__(self, viewer: ViewerModel, layer: Image, geometry: Geometry) -> None:

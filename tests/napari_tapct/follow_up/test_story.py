@@ -55,14 +55,14 @@ def click(widget):
 viewer = napari.Viewer()
 viewer.window.resize(1590, 960)
 _, widget = viewer.window.add_plugin_dock_widget("napari-tapct", "Follow-up")
-book, search = widget.book, widget.search
+editor, search = widget.editor, widget.search
 wait(lambda: widget.linked.shown, "second view")
 first = viewer.window._qt_viewer.canvas.native
 second = widget.linked.qt_viewer.canvas.native
 
-def pixel(sight, canvas, lps_mm):
-    camera = sight.viewer.scene.camera
-    away = (np.array(sight.drawn(np.array(lps_mm))) - np.array(camera.center))[1:] * camera.zoom
+def pixel(view, canvas, lps_mm):
+    camera = view.viewer.scene.camera
+    away = (np.array(view.drawn(np.array(lps_mm))) - np.array(camera.center))[1:] * camera.zoom
     return QPoint(round(canvas.width() / 2 + away[1]), round(canvas.height() / 2 + away[0]))
 
 def key(which):
@@ -75,10 +75,10 @@ UNTIL_KILLED = (
 study, places = Path(sys.argv[2]), np.array(json.loads(sys.argv[3]))
 widget.study_bar.reader.selectAll()
 QTest.keyClicks(widget.study_bar.reader, "AB")
-assert book.reader == "AB"
+assert editor.reader == "AB"
 widget.study_bar.open_study(study)
-wait(lambda: book.scan_of("second") is not None and search._job is not None and not search._job.running, "opened")
-assert book.timepoint == "second" and widget.session.active is book.scan_of("first")
+wait(lambda: editor.scan_of("second") is not None and search._job is not None and not search._job.running, "opened")
+assert editor.timepoint == "second" and widget.session.active is editor.scan_of("first")
 
 click(widget.find.mark_button)
 for place in places:
@@ -88,17 +88,17 @@ for place in places:
     QTest.mouseClick(first, Qt.LeftButton, pos=pixel(widget.linked.first, first, place))
     wait(lambda: search.found is not None, f"found {place}")
 click(widget.find.mark_button)
-assert [one.name for one in book.study.lesions] == ["L1", "L2", "L3"]
-L1, L2, L3 = (one.uid for one in book.study.lesions)
-finding = lambda uid: book.study.lesion(uid).findings["second"]
+assert [one.name for one in editor.study.lesions] == ["L1", "L2", "L3"]
+L1, L2, L3 = (one.uid for one in editor.study.lesions)
+finding = lambda uid: editor.study.lesion(uid).findings["second"]
 assert [finding(uid).state for uid in (L1, L2, L3)] == ["proposed", "proposed", "disappeared"]
 assert not any(finding(uid).decided for uid in (L1, L2, L3))
 assert "Not found" in widget.lesion.words.text() and "looked for within" in widget.lesion.words.text()
 
 QTest.mouseClick(first, Qt.LeftButton, pos=pixel(widget.linked.first, first, places[0]))
-assert book.selected == L1, "a click on a mark selects it"
+assert editor.selected == L1, "a click on a mark selects it"
 wait(lambda: search.found is not None and search.found.uid == L1, "found again")
-assert widget.hints.heat is not None and widget.hints.heat.visible
+assert widget.overlay.heat is not None and widget.overlay.heat.visible
 key(Qt.Key_A)
 assert finding(L1).state == "accepted" and finding(L1).decided_by == "AB"
 
@@ -126,7 +126,7 @@ assert finding(L3).state == "disappeared" and not finding(L3).decided
 key(Qt.Key_R)
 assert finding(L3).state == "not present"
 
-book.select(L1)
+editor.select(L1)
 key(Qt.Key_M)
 wait(lambda: finding(L1).measurement is not None, "grown")
 assert "mm" in widget.masks.text.text()

@@ -12,7 +12,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_tapct.follow_up.study import decisions
-from napari_tapct.follow_up.study.editor import book_of
+from napari_tapct.follow_up.study.editor import editor_of
 from napari_tapct.layers import ct_image
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
@@ -45,13 +45,13 @@ def add_scan(viewer, name: str, date: str = "") -> None:
 
 def propose(widget, name: str = "L1", **facts) -> str:
     """A lesion marked in the first scan and proposed in the second; its tracking UID."""
-    book = widget.book
-    uid = decisions.mark(book, "a", (30.0, 30.0, 12.0)).uid
+    editor = widget.editor
+    uid = decisions.mark(editor, "a", (30.0, 30.0, 12.0)).uid
     facts = {"point_lps_mm": (32.0, 28.0, 12.0)} | facts
     places = ((32.0, 28.0, 12.0), (20.0, 20.0, 9.0))
     candidates = tuple(Candidate(p, 0.9 - i, 1.0, 0.95 - 0.9 * i) for i, p in enumerate(places))
     finding = Finding(candidates=candidates, confidence=0.95, **facts)
-    book.note(lambda study: [study.propose(uid, "b", finding) for one in study.lesions if one.uid == uid])
+    editor.note(lambda study: [study.propose(uid, "b", finding) for one in study.lesions if one.uid == uid])
     return uid
 
 
@@ -73,11 +73,11 @@ def test_single_keys_decide_wherever_the_keyboard_is(docked, qtbot):
     viewer, widget = docked
     open_two(viewer, widget)
     uid = propose(widget)
-    finding = lambda: widget.book.study.lesion(uid).findings["b"]  # noqa: E731
+    finding = lambda: widget.editor.study.lesion(uid).findings["b"]  # noqa: E731
     first = viewer.__wrapped__.window._qt_viewer.canvas.native
     second = widget.linked.qt_viewer.canvas.native
     QTest.keyClick(first, Qt.Key_A, Qt.ShiftModifier)
-    assert finding().state == "accepted" and finding().decided_by == widget.book.reader
+    assert finding().state == "accepted" and finding().decided_by == widget.editor.reader
     QTest.keyClick(second, Qt.Key_X, Qt.ShiftModifier)
     assert finding().state == "not present" and finding().point_lps_mm is None
     QTest.keyClick(second, Qt.Key_Q, Qt.ShiftModifier)
@@ -94,15 +94,15 @@ def test_another_candidate_is_chosen_by_key_and_accepting_it_moves_the_lesion_th
     assert widget.candidates.index == 0
     canvas = viewer.__wrapped__.window._qt_viewer.canvas.native
     QTest.keyClick(canvas, Qt.Key_Period)
-    assert widget.candidates.index == 1 and not widget.book.study.lesion(uid).findings["b"].decided
+    assert widget.candidates.index == 1 and not widget.editor.study.lesion(uid).findings["b"].decided
     QTest.keyClick(canvas, Qt.Key_Period)
     assert widget.candidates.index == 0
     QTest.keyClick(canvas, Qt.Key_Comma)
     assert widget.candidates.index == 1
     widget.accept()
-    finding = widget.book.study.lesion(uid).findings["b"]
+    finding = widget.editor.study.lesion(uid).findings["b"]
     assert finding.state == "moved" and finding.point_lps_mm == (20.0, 20.0, 9.0)
-    assert widget.hints.rings is not None and len(widget.hints.rings.data) == 2
+    assert widget.overlay.rings is not None and len(widget.overlay.rings.data) == 2
 
 
 def test_accepting_a_lesion_that_was_not_found_says_so_on_the_button_and_commits_only_then(docked):
@@ -110,9 +110,9 @@ def test_accepting_a_lesion_that_was_not_found_says_so_on_the_button_and_commits
     open_two(viewer, widget)
     uid = propose(widget, state="disappeared", point_lps_mm=None, verdict="not found", presence=0.2)
     assert "gone" in widget.decide.accept_button.text() and widget.lesion.words.text().startswith("Not found.")
-    assert "20%" in widget.lesion.words.text() and not widget.book.study.lesion(uid).findings["b"].decided
+    assert "20%" in widget.lesion.words.text() and not widget.editor.study.lesion(uid).findings["b"].decided
     QTest.mouseClick(widget.decide.accept_button, Qt.LeftButton)
-    assert widget.book.study.lesion(uid).findings["b"].state == "not present"
+    assert widget.editor.study.lesion(uid).findings["b"].state == "not present"
 
 
 def test_out_of_view_cannot_be_accepted_but_a_candidate_can(docked):
@@ -123,22 +123,22 @@ def test_out_of_view_cannot_be_accepted_but_a_candidate_can(docked):
     QTest.mouseClick(widget.candidates.cards[1], Qt.LeftButton)
     assert widget.decide.accept_button.isEnabled()
     widget.accept()
-    assert widget.book.study.lesion(uid).findings["b"].point_lps_mm == (20.0, 20.0, 9.0)
+    assert widget.editor.study.lesion(uid).findings["b"].point_lps_mm == (20.0, 20.0, 9.0)
 
 
 def test_the_review_queue_goes_round_and_ends(docked):
     viewer, widget = docked
     open_two(viewer, widget)
     uids = [propose(widget, f"L{i}") for i in range(3)]
-    widget.book.select(None)
+    widget.editor.select(None)
     assert "3 still to verify" in widget.decide.queue.text()
     seen = []
     for _ in range(4):
         widget.go_on()
-        seen.append(widget.book.selected)
+        seen.append(widget.editor.selected)
     assert seen == [*uids, uids[0]]
     for uid in uids:
-        widget.book.select(uid)
+        widget.editor.select(uid)
         widget.not_present()
     assert "Nothing is left" in widget.decide.queue.text() and not widget.decide.verify_button.isEnabled()
 
@@ -150,22 +150,22 @@ def test_removing_a_time_point_with_findings_asks_first(docked, monkeypatch):
     asked = []
     answer = [QMessageBox.No]
     monkeypatch.setattr(QMessageBox, "question", lambda *words: asked.append(words[2]) or answer[0])
-    before = study_json(widget.book.study)
+    before = study_json(widget.editor.study)
     assert not widget.study_bar.remove("b")
-    assert study_json(widget.book.study) == before and "1 lesion (L1)" in asked[0]
+    assert study_json(widget.editor.study) == before and "1 lesion (L1)" in asked[0]
     answer[0] = QMessageBox.Yes
     assert widget.study_bar.remove("b")
-    assert [t.name for t in widget.book.study.timepoints] == ["a"] and "b" not in viewer.layers
-    assert all("b" not in lesion.findings for lesion in widget.book.study.lesions)
+    assert [t.name for t in widget.editor.study.timepoints] == ["a"] and "b" not in viewer.layers
+    assert all("b" not in lesion.findings for lesion in widget.editor.study.lesions)
     widget.undo()
-    assert study_json(widget.book.study) == before
+    assert study_json(widget.editor.study) == before
 
 
 def test_removing_one_without_findings_does_not_ask(docked, monkeypatch):
     viewer, widget = docked
     open_two(viewer, widget)
     monkeypatch.setattr(QMessageBox, "question", lambda *words: pytest.fail("asked"))
-    assert widget.study_bar.remove("b") and [t.name for t in widget.book.study.timepoints] == ["a"]
+    assert widget.study_bar.remove("b") and [t.name for t in widget.editor.study.timepoints] == ["a"]
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -176,19 +176,19 @@ def test_a_study_of_an_earlier_version_opens_and_is_saved_whole(docked, qtbot, p
     path.write_text(text, encoding="utf-8")
     with qtbot.waitSignal(widget.study_bar.opened, timeout=60_000):
         widget.study_bar.open_study(path)
-    book = widget.book
-    assert [t.name for t in book.study.timepoints] == ["baseline", "week 8"]
-    assert book.scan_of("baseline") is not None and book.scan_of("week 8") is None
-    first, second = book.study.lesions
+    editor = widget.editor
+    assert [t.name for t in editor.study.timepoints] == ["baseline", "week 8"]
+    assert editor.scan_of("baseline") is not None and editor.scan_of("week 8") is None
+    first, second = editor.study.lesions
     assert first.findings["baseline"].measurement.long_axis_mm == pytest.approx(14.56, abs=0.01)
     mask = first.findings["baseline"].mask
-    again = mask.measure(book.scan_of("baseline").volume)
+    again = mask.measure(editor.scan_of("baseline").volume)
     assert again.long_axis_mm == pytest.approx(first.findings["baseline"].measurement.long_axis_mm, abs=1e-3)
     assert second.findings["week 8"].state == "disappeared" and not second.findings["week 8"].decided
     assert "Not open: week 8" in widget.study_bar.state.text()
-    book.select(second.uid)
+    editor.select(second.uid)
     widget.not_present()
-    book.save()
+    editor.save()
     assert load_study(path).lesion(second.uid).findings["week 8"].state == "not present"
 
 
@@ -203,8 +203,8 @@ def test_two_viewers_do_not_share_anything_and_one_file_is_worked_on_once(
         add_scan(viewer, "a")
         QApplication.processEvents()
     one, other = widgets
-    decisions.mark(one.book, "a", (30.0, 30.0, 12.0))
-    assert len(one.book.study.lesions) == 1 and other.book.study.lesions == []
+    decisions.mark(one.editor, "a", (30.0, 30.0, 12.0))
+    assert len(one.editor.study.lesions) == 1 and other.editor.study.lesions == []
     assert one.overview.table.shown() == ["L1"] and other.overview.table.shown() == []
     path = tmp_path / "study.json"
     path.write_text(json.dumps({"timepoints": [{"name": "a", "path": str(pair.before)}]}))
@@ -212,7 +212,7 @@ def test_two_viewers_do_not_share_anything_and_one_file_is_worked_on_once(
         one.study_bar.open_study(path)
     with pytest.raises(UserError, match="being worked on in another window"):
         other.study_bar.open_study(path)
-    assert other.book.path is None and [t.name for t in other.book.study.timepoints] == ["a"]
+    assert other.editor.path is None and [t.name for t in other.editor.study.timepoints] == ["a"]
 
 
 def test_closing_the_widget_takes_its_docks_with_it_and_opening_it_again_shows_the_same_study(
@@ -222,14 +222,14 @@ def test_closing_the_widget_takes_its_docks_with_it_and_opening_it_again_shows_t
     dock, widget = viewer.window.add_plugin_dock_widget("napari-tapct", "Follow-up")
     add_scan(viewer, "a")
     QApplication.processEvents()
-    decisions.mark(widget.book, "a", (30.0, 30.0, 12.0))
+    decisions.mark(widget.editor, "a", (30.0, 30.0, 12.0))
     assert "Lesions" in viewer.window.dock_widgets
     viewer.window.remove_dock_widget(widget)
     QApplication.processEvents()
     assert "Lesions" not in viewer.window.dock_widgets
     _, again = viewer.window.add_plugin_dock_widget("napari-tapct", "Follow-up")
     QApplication.processEvents()
-    assert again.overview.table.shown() == ["L1"] and again.book is book_of(viewer)
+    assert again.overview.table.shown() == ["L1"] and again.editor is editor_of(viewer)
 
 
 def test_the_load_of_the_pair_is_what_the_fixtures_expect(pair):

@@ -8,7 +8,7 @@ from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QApplication, QWidget
 from scipy.spatial.transform import Rotation
 
-from napari_tapct.follow_up.study.editor import book_of
+from napari_tapct.follow_up.study.editor import editor_of
 from napari_tapct.follow_up.views.link_bar import link_frame
 from napari_tapct.follow_up.views.linked import LinkedView
 from napari_tapct.layers import ct_image
@@ -72,7 +72,7 @@ def linked_view(viewer) -> LinkedView:
     """The first scan in the viewer's canvas, the last one in a second view that is shown."""
     session = session_of(viewer)
     session.show(session.scans[0])
-    linked = LinkedView(session, book_of(viewer), link_frame)
+    linked = LinkedView(session, editor_of(viewer), link_frame)
     linked.show()
     QApplication.processEvents()
     return linked

@@ -22,16 +22,16 @@ def editor(make_napari_viewer, qtbot):
     """Two views with one lesion, the ball, selected, and the mask editor docked."""
     viewer = make_napari_viewer(show=True)
     linked = open_two(viewer)
-    linked.book.reader = "AB"
+    linked.editor.reader = "AB"
 
     def change(study):
         lesion = study.add_lesion("ball", "before", tuple(BALL_LPS), "AB")
         study.move(lesion.uid, "after", tuple(moved(BALL_LPS)), "AB")
         return lesion
 
-    lesion = linked.book.do("mark", change)
-    linked.book.select(lesion.uid)
-    widget = MaskEditor(linked.session, linked.book, linked)
+    lesion = linked.editor.do("mark", change)
+    linked.editor.select(lesion.uid)
+    widget = MaskEditor(linked.session, linked.editor, linked)
     viewer.window.add_dock_widget(widget, name="masks", area="left")
     return viewer, linked, widget
 
@@ -42,7 +42,7 @@ def grow(widget: MaskEditor, qtbot) -> None:
 
 
 def finding(widget: MaskEditor, timepoint: str):
-    return widget.book.lesion.findings[timepoint]
+    return widget.editor.lesion.findings[timepoint]
 
 
 def layer_of(linked, second: bool):
@@ -53,8 +53,8 @@ def stroke(viewer, linked, second: bool, start, stop) -> None:
     """A stroke from one (y, x) to another, in mm from the ball's middle, on the slice that is shown."""
     model = linked.viewer_model if second else viewer
     canvas = canvases(viewer, linked)[second]
-    sight = linked.second if second else linked.first
-    middle = sight.drawn(moved(BALL_LPS) if second else BALL_LPS)
+    view = linked.second if second else linked.first
+    middle = view.drawn(moved(BALL_LPS) if second else BALL_LPS)
     drag(canvas, *(pixel(model, canvas, middle + (0, *offset)) for offset in (start, stop)))
 
 
@@ -72,9 +72,9 @@ def test_growing_measures_the_ball_in_both_scans_and_outlines_it(editor, qtbot):
         np.testing.assert_array_equal(layer.data > 0, found.mask.to_array())
         assert layer.visible and layer.contour == 1
         assert f"{name}: {found.measurement.long_axis_mm:.1f} × " in widget.text.text()
-    assert widget.book.undo() == "grow ball"
+    assert widget.editor.undo() == "grow ball"
     assert finding(widget, "after").mask is None and not layer_of(linked, True).data.any()
-    widget.book.redo()
+    widget.editor.redo()
     assert layer_of(linked, True).data.any()
 
 
@@ -96,10 +96,10 @@ def test_painting_changes_the_mask_and_the_measurement_as_one_step(editor, qtbot
     np.testing.assert_array_equal(found.mask.to_array(), layer.data > 0)
     np.testing.assert_array_equal(found.mask.to_array() | before.mask.to_array(), found.mask.to_array())
     assert found.measurement.long_axis_mm > before.measurement.long_axis_mm + 3
-    assert found.measurement == found.mask.measure(linked.book.scan_of(name).volume)
+    assert found.measurement == found.mask.measure(linked.editor.scan_of(name).volume)
     assert finding(widget, other) == untouched
     assert not widget.painting and layer.mode == "pan_zoom"
-    assert widget.book.undo() == "paint ball"
+    assert widget.editor.undo() == "paint ball"
     np.testing.assert_array_equal(layer.data > 0, before.mask.to_array())
 
 
@@ -108,7 +108,7 @@ def test_strokes_go_back_one_by_one_and_discard_forgets_all(editor, qtbot):
     viewer, linked, widget = editor
     grow(widget, qtbot)
     canvas, layer = canvases(viewer, linked)[0], layer_of(linked, False)
-    words, states = widget.book.undo_words, [layer.data.copy()]
+    words, states = widget.editor.undo_words, [layer.data.copy()]
     QTest.mouseClick(widget.paint_button, Qt.LeftButton)
     for step in (1, 2):
         viewer.dims.set_current_step(0, viewer.dims.current_step[0] + 1)
@@ -125,26 +125,26 @@ def test_strokes_go_back_one_by_one_and_discard_forgets_all(editor, qtbot):
     stroke(viewer, linked, False, (0, -3), (0, 3))
     QTest.mouseClick(widget.discard_button, Qt.LeftButton)
     np.testing.assert_array_equal(layer.data, states[0])
-    assert widget.book.undo_words == words and not widget.painting
+    assert widget.editor.undo_words == words and not widget.painting
 
 
 @pytest.mark.slow
 def test_painting_without_a_selection_makes_a_lesion_in_its_place(editor):
     viewer, linked, widget = editor
-    widget.book.select(None)
+    widget.editor.select(None)
     QTest.mouseClick(widget.paint_button, Qt.LeftButton)
     widget.brush.setValue(8)
     stroke(viewer, linked, True, (12, 10), (12, 14))
     QTest.mouseClick(widget.paint_button, Qt.LeftButton)
-    lesion = widget.book.lesion
+    lesion = widget.editor.lesion
     assert lesion.name == "L1" and list(lesion.findings) == ["after"]
     found = lesion.findings["after"]
     assert found.state == "new" and found.decided_by == "AB" and found.mask_by == "person"
     index = np.rint(linked.second.geometry.to_index(found.point_lps_mm)).astype(int)
     assert found.mask.to_array()[tuple(index)]
     assert 12.0 <= found.measurement.long_axis_mm <= 15.0  # stroke of 4 mm, brush of 8 mm, and whole voxels of 1 mm
-    widget.book.undo()
-    assert [one.name for one in widget.book.study.lesions] == ["ball"] and not layer_of(linked, True).data.any()
+    widget.editor.undo()
+    assert [one.name for one in widget.editor.study.lesions] == ["ball"] and not layer_of(linked, True).data.any()
 
 
 @pytest.mark.slow
@@ -169,16 +169,16 @@ def test_a_lesion_under_another_one_loses_nothing(editor, qtbot):
     viewer, linked, widget = editor
     grow(widget, qtbot)
     ball = finding(widget, "before").mask
-    widget.book.select(None)
+    widget.editor.select(None)
     widget.paint()
     stroke(viewer, linked, False, (0, 0), (0, 14))  # half over the ball
     widget.done()
-    other = widget.book.lesion.findings["before"].mask
+    other = widget.editor.lesion.findings["before"].mask
     assert (other.to_array() & ball.to_array()).any()
     layer = layer_of(linked, False)
-    np.testing.assert_array_equal(layer.data == widget.layers.value(widget.book.selected), other.to_array())
-    widget.book.select(next(lesion.uid for lesion in widget.book.study.lesions if lesion.name == "ball"))
-    np.testing.assert_array_equal(layer.data == widget.layers.value(widget.book.selected), ball.to_array())
+    np.testing.assert_array_equal(layer.data == widget.layers.value(widget.editor.selected), other.to_array())
+    widget.editor.select(next(lesion.uid for lesion in widget.editor.study.lesions if lesion.name == "ball"))
+    np.testing.assert_array_equal(layer.data == widget.layers.value(widget.editor.selected), ball.to_array())
     widget.paint()
     stroke(viewer, linked, False, (-3, 0), (-3, 2))  # inside the ball
     widget.done()
@@ -190,7 +190,7 @@ def test_what_is_painted_is_kept_when_another_time_point_is_shown(editor):
     viewer, linked, widget = editor
     widget.paint()
     stroke(viewer, linked, True, (0, -4), (0, 4))
-    widget.book.set_timepoint("before")
+    widget.editor.set_timepoint("before")
     assert not widget.painting and finding(widget, "after").mask_by == "person"
 
 
@@ -204,34 +204,34 @@ def test_a_scan_closed_and_a_lesion_deleted_while_painting(editor):
     assert finding(widget, "after").mask is None  # on a scan that is gone nothing can be measured
     widget.paint()
     stroke(viewer, linked, False, (0, -4), (0, 4))
-    while widget.book.undo():
+    while widget.editor.undo():
         pass
-    assert not widget.painting and widget.book.study.lesions == []
+    assert not widget.painting and widget.editor.study.lesions == []
     assert not layer_of(linked, False).data.any()
 
 
 @pytest.mark.slow
 def test_nothing_to_grow_and_nothing_that_stands_out_are_said(editor, qtbot):
     viewer, linked, widget = editor
-    uid = widget.book.selected
+    uid = widget.editor.selected
     away = tuple(BALL_LPS + (-15.0, 12.0, 0.0))
-    widget.book.do("move", lambda study: study.move(uid, "before", away, "AB"))
+    widget.editor.do("move", lambda study: study.move(uid, "before", away, "AB"))
     widget.grow_button.click()
     qtbot.waitUntil(lambda: finding(widget, "after").mask is not None, timeout=LONG)
     assert "before: nothing stands out" in widget.text.text() and finding(widget, "before").mask is None
-    widget.book.do("move", lambda study: study.move(uid, "before", tuple(BALL_LPS), "AB"))
+    widget.editor.do("move", lambda study: study.move(uid, "before", tuple(BALL_LPS), "AB"))
     grow(widget, qtbot)
     widget.grow_button.click()
     assert "paint to correct it" in widget.text.text()
     widget.remove_button.click()
-    assert finding(widget, "after").mask is None and widget.book.undo_words == "remove the mask of ball at after"
+    assert finding(widget, "after").mask is None and widget.editor.undo_words == "remove the mask of ball at after"
 
 
 @pytest.mark.slow
 def test_the_arrays_of_both_views_are_one(editor, qtbot):
     viewer, linked, widget = editor
     grow(widget, qtbot)
-    widget.book.set_timepoint("before")  # the same scan on both sides
+    widget.editor.set_timepoint("before")  # the same scan on both sides
     QApplication.processEvents()
     first, second = layer_of(linked, False), linked.part(linked.scan, "masks")
     assert np.shares_memory(first.data, second.data)
@@ -244,7 +244,7 @@ def test_the_arrays_of_both_views_are_one(editor, qtbot):
 @pytest.mark.slow
 def test_closing_takes_all_layers_away_and_a_new_one_begins_afresh(editor, qtbot):
     viewer, linked, widget = editor
-    points = LesionPoints(linked.session, linked.book, linked)
+    points = LesionPoints(linked.session, linked.editor, linked)
     grow(widget, qtbot)
     widget.paint()
     stroke(viewer, linked, True, (0, 4), (0, 14))
@@ -254,13 +254,13 @@ def test_closing_takes_all_layers_away_and_a_new_one_begins_afresh(editor, qtbot
     assert {layer.name for layer in viewer.layers} == {"before", "after"} and linked.qt_viewer is None
     assert finding(widget, "after").mask_by == "person"  # what was being painted is kept
     assert points.layer(viewer) is None and len(linked.viewer_model.layers) == 0
-    linked.book.select(None)
+    linked.editor.select(None)
     viewer.dims.set_current_step(0, 3)  # nobody listens any more
     again = linked_view(viewer)
-    fresh = MaskEditor(again.session, again.book, again)
-    marks = LesionPoints(again.session, again.book, again)
+    fresh = MaskEditor(again.session, again.editor, again)
+    marks = LesionPoints(again.session, again.editor, again)
     assert list(marks.layer(viewer).features["name"]) == ["ball"]
-    mask = again.book.study.lesions[0].findings["after"].mask
+    mask = again.editor.study.lesions[0].findings["after"].mask
     np.testing.assert_array_equal(again.part(again.scan, "masks").data > 0, mask.to_array())
     again.close()
     fresh.deleteLater()

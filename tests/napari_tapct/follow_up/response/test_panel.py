@@ -10,14 +10,14 @@ from qtpy.QtWidgets import QApplication
 from napari_tapct.follow_up.response.panel import NO_FOLLOW_UP, NO_TARGETS, ResponsePanel
 from tapct_core.lesions.assessment import assess
 
-from ..studies import book_with_study
+from ..studies import editor_with_study
 
 
 @pytest.fixture
 def panel(qtbot):
-    viewer, book, _ = book_with_study()
-    book.set_timepoint("week 8")
-    widget = ResponsePanel(book)
+    viewer, editor, _ = editor_with_study()
+    editor.set_timepoint("week 8")
+    widget = ResponsePanel(editor)
     qtbot.addWidget(widget)
     widget.resize(520, 420)
     widget.show()
@@ -27,7 +27,7 @@ def panel(qtbot):
 
 
 def test_cards_say_sum_changes_category_and_rule(panel):
-    responses = assess(panel._book.study)
+    responses = assess(panel._editor.study)
     assert [card.timepoint for card in panel.cards] == ["week 8", "week 16", "week 24"]
     for card, one in zip(panel.cards, responses, strict=True):
         assert card.category.text() == one.response.category
@@ -41,44 +41,44 @@ def test_cards_say_sum_changes_category_and_rule(panel):
 def test_a_click_compares_and_what_was_is_gone(panel):
     card = panel.cards[2]
     QTest.mouseClick(card, Qt.LeftButton)
-    assert panel._book.timepoint == "week 24"
+    assert panel._editor.timepoint == "week 24"
     QApplication.processEvents()
     assert not card.isVisible() and len([one for one in panel.cards if one.isVisible()]) == 3
 
 
 def test_a_reader_judges_the_non_targets(panel):
-    book = panel._book
+    editor = panel._editor
     assert panel.progressed.isVisible() and "week 8" in panel.progressed.text() and not panel.note.isVisible()
     QTest.mouseClick(panel.progressed, Qt.LeftButton, pos=panel.progressed.rect().center() * 0.1)
-    assert book.study.timepoints[1].non_target_progress.by == "AB"
+    assert editor.study.timepoints[1].non_target_progress.by == "AB"
     assert panel.cards[0].category.text() == "PD"
     QTest.keyClicks(panel.note, "effusion")
     QTest.keyClick(panel.note, Qt.Key_Return)
-    assert book.study.timepoints[1].non_target_progress.note == "effusion"
+    assert editor.study.timepoints[1].non_target_progress.note == "effusion"
     assert "non-targets judged by AB: effusion" in panel.cards[0].rule.text()
-    book.undo()
-    book.undo()
+    editor.undo()
+    editor.undo()
     assert panel.cards[0].category.text() == "SD" and not panel.progressed.isChecked()
-    book.redo()
+    editor.redo()
     assert panel.progressed.isChecked()
 
 
 def test_it_says_what_is_missing(panel):
-    book = panel._book
-    book.do("no targets", lambda study: [setattr(lesion, "role", "") for lesion in study.lesions])
+    editor = panel._editor
+    editor.do("no targets", lambda study: [setattr(lesion, "role", "") for lesion in study.lesions])
     assert panel.objections.text() == NO_TARGETS and not panel.progressed.isVisible()
-    book.do("one scan", lambda study: study.timepoints.__delitem__(slice(1, None)))
+    editor.do("one scan", lambda study: study.timepoints.__delitem__(slice(1, None)))
     assert panel.objections.text() == NO_FOLLOW_UP and panel.cards == []
 
 
 def test_objections_to_targets_are_said(panel):
-    book = panel._book
-    book.do("a node that is too small", lambda study: setattr(study.lesions[3], "node", True))
-    book.do("as a target", lambda study: setattr(study.lesions[3], "role", "target"))
+    editor = panel._editor
+    editor.do("a node that is too small", lambda study: setattr(study.lesions[3], "node", True))
+    editor.do("as a target", lambda study: setattr(study.lesions[3], "role", "target"))
     assert "a nodal target needs 15 mm" in panel.objections.text() and panel.objections.isVisible()
 
 
 def test_words_of_people_are_no_markup(panel):
-    book = panel._book
-    book.do("name", lambda study: setattr(study.lesions[4], "name", "<i>x"))
+    editor = panel._editor
+    editor.do("name", lambda study: setattr(study.lesions[4], "name", "<i>x"))
     assert "<i>x" in panel.cards[1].rule.text() and panel.cards[1].rule.textFormat() == Qt.PlainText

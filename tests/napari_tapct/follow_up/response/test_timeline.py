@@ -10,14 +10,14 @@ from qtpy.QtWidgets import QApplication
 from napari_tapct.follow_up.response.timeline import Timeline
 from tapct_core.lesions.assessment import diameter_mm
 
-from ..studies import book_with_study
+from ..studies import editor_with_study
 
 
 @pytest.fixture
 def timeline(qtbot):
-    viewer, book, _ = book_with_study()
-    book.set_timepoint("week 8")
-    widget = Timeline(book)
+    viewer, editor, _ = editor_with_study()
+    editor.set_timepoint("week 8")
+    widget = Timeline(editor)
     qtbot.addWidget(widget)
     widget.resize(640, 400)
     widget.show()
@@ -33,7 +33,7 @@ def mark_of(widget, name, order):
 
 
 def test_heights_are_diameters_and_widths_are_days(timeline):
-    plot, study = timeline.plot, timeline._book.study
+    plot, study = timeline.plot, timeline._editor.study
     zero, one = plot.lesions.y(0), plot.lesions.y(1)
     for lesion in study.lesions:
         for order, timepoint in enumerate(study.timepoints):
@@ -47,21 +47,21 @@ def test_heights_are_diameters_and_widths_are_days(timeline):
 
 
 def test_a_click_on_a_mark_selects_and_compares(timeline):
-    book = timeline._book
+    editor = timeline._editor
     QTest.mouseClick(timeline, Qt.LeftButton, pos=mark_of(timeline, "node 1", 3).toPoint())
-    assert (book.lesion.name, book.timepoint) == ("node 1", "week 24")
+    assert (editor.lesion.name, editor.timepoint) == ("node 1", "week 24")
     QTest.mouseClick(timeline, Qt.LeftButton, pos=mark_of(timeline, "lung 1", 0).toPoint())
-    assert (book.lesion.name, book.timepoint) == ("lung 1", "week 24")  # the baseline is not compared with itself
+    assert (editor.lesion.name, editor.timepoint) == ("lung 1", "week 24")  # the baseline is not compared with itself
     beside = QPointF(timeline.plot.x(2), timeline.plot.sums.rect.top() + 2).toPoint()
     QTest.mouseClick(timeline, Qt.LeftButton, pos=beside)
-    assert (book.lesion.name, book.timepoint) == ("lung 1", "week 16")
+    assert (editor.lesion.name, editor.timepoint) == ("lung 1", "week 16")
     QTest.mouseClick(timeline, Qt.LeftButton, pos=QPointF(timeline.width() - 3, 5).toPoint())
-    assert book.timepoint == "week 16"
+    assert editor.timepoint == "week 16"
 
 
 def test_the_selected_curve_is_drawn_in_its_colour_and_others_faint(timeline):
-    book = timeline._book
-    book.select(book.study.lesions[0].uid)
+    editor = timeline._editor
+    editor.select(editor.study.lesions[0].uid)
     QApplication.processEvents()
     image = timeline.grab().toImage()
     strong = image.pixelColor(mark_of(timeline, "lung 1", 0).toPoint())
@@ -75,7 +75,7 @@ def test_the_selected_curve_is_drawn_in_its_colour_and_others_faint(timeline):
 
 def test_words_on_marks_and_columns(timeline):
     said = timeline.words_at(mark_of(timeline, "lung 1", 2))
-    study = timeline._book.study
+    study = timeline._editor.study
     measured = study.lesions[0].findings["week 16"].measurement
     assert said.startswith("lung 1\nweek 16 · 2025-05-01")
     assert f"{measured.long_axis_mm:.1f} × {measured.short_axis_mm:.1f} mm" in said
@@ -106,13 +106,13 @@ def test_a_low_plot_keeps_the_curves_and_says_the_sums_in_words(timeline):
 
 
 def test_studies_with_little_in_them(timeline):
-    book = timeline._book
-    book.do("no targets", lambda study: [setattr(lesion, "role", "") for lesion in study.lesions])
+    editor = timeline._editor
+    editor.do("no targets", lambda study: [setattr(lesion, "role", "") for lesion in study.lesions])
     assert timeline.plot.sums is None
     timeline.grab()
-    book.do("none", lambda study: study.lesions.clear())
+    editor.do("none", lambda study: study.lesions.clear())
     timeline.grab()
-    book.do("nothing", lambda study: study.timepoints.clear())
+    editor.do("nothing", lambda study: study.timepoints.clear())
     timeline.grab()
     QTest.mouseClick(timeline, Qt.LeftButton, pos=timeline.rect().center())
     assert timeline.words_at(QPointF(5, 5)) == ""

@@ -1,4 +1,4 @@
-"""The book: every change can be undone, nothing half-done, time points follow the scans, files are whole."""
+"""The editor: every change can be undone, nothing half-done, time points follow the scans, files are whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.components import ViewerModel
 
-from napari_tapct.follow_up.study.editor import STEPS, StudyBook, book_of
+from napari_tapct.follow_up.study.editor import STEPS, StudyEditor, editor_of
 from napari_tapct.layers import ct_image
 from napari_tapct.session import Session, session_of
 from tapct_core.errors import UserError
@@ -24,77 +24,77 @@ from tapct_core.volume import CTVolume
 POINT = (1.0, 2.0, 3.0)
 
 
-def book_with(*names: str, dates: tuple[str, ...] = ()) -> tuple[ViewerModel, StudyBook]:
-    """A book on empty scans that are in no file."""
+def editor_with(*names: str, dates: tuple[str, ...] = ()) -> tuple[ViewerModel, StudyEditor]:
+    """A editor on empty scans that are in no file."""
     viewer = ViewerModel()
     session = Session(viewer)
-    book = StudyBook(session)
+    editor = StudyEditor(session)
     for place, name in enumerate(names):
         layer = ct_image(CTVolume(np.zeros((4, 5, 6), np.int16), Geometry.from_spacing((4, 5, 6), (1, 1, 1))), name)
         if dates:
             layer.metadata["tapct_date"] = dates[place]
         viewer.add_layer(layer)
-    return viewer, book
+    return viewer, editor
 
 
-def mark(book: StudyBook, name: str, timepoint: str = "a") -> str:
-    return book.do(f"mark {name}", lambda study: study.add_lesion(name, timepoint, POINT, "AB")).uid
+def mark(editor: StudyEditor, name: str, timepoint: str = "a") -> str:
+    return editor.do(f"mark {name}", lambda study: study.add_lesion(name, timepoint, POINT, "AB")).uid
 
 
 def test_each_change_is_undone_and_redone_exactly_and_says_its_words():
-    _, book = book_with("a", "b")
-    states = [study_json(book.study)]
-    uid = mark(book, "L1")
-    states.append(study_json(book.study))
-    book.do("move L1", lambda study: study.move(uid, "b", (4, 5, 6), "AB"))
-    states.append(study_json(book.study))
-    book.do("gone", lambda study: study.not_present(uid, "b", "AB"))
-    states.append(study_json(book.study))
+    _, editor = editor_with("a", "b")
+    states = [study_json(editor.study)]
+    uid = mark(editor, "L1")
+    states.append(study_json(editor.study))
+    editor.do("move L1", lambda study: study.move(uid, "b", (4, 5, 6), "AB"))
+    states.append(study_json(editor.study))
+    editor.do("gone", lambda study: study.not_present(uid, "b", "AB"))
+    states.append(study_json(editor.study))
     for words, state in zip(("gone", "move L1", "mark L1"), states[-2::-1], strict=True):
-        assert book.undo_words == words and book.undo() == words
-        assert study_json(book.study) == state
-    assert book.undo() is None and book.undo_words is None
+        assert editor.undo_words == words and editor.undo() == words
+        assert study_json(editor.study) == state
+    assert editor.undo() is None and editor.undo_words is None
     for words, state in zip(("mark L1", "move L1", "gone"), states[1:], strict=True):
-        assert book.redo_words == words and book.redo() == words
-        assert study_json(book.study) == state
-    assert book.redo() is None
+        assert editor.redo_words == words and editor.redo() == words
+        assert study_json(editor.study) == state
+    assert editor.redo() is None
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(["mark", "move", "gone", "undo", "redo", "note"]), max_size=30))
 def test_undo_all_the_way_leads_back_and_redo_all_the_way_forth_whatever_was_done(steps):
-    _, book = book_with("a", "b")
-    first = study_json(book.study)
+    _, editor = editor_with("a", "b")
+    first = study_json(editor.study)
     for number, step in enumerate(steps):
-        lesions = book.study.lesions
+        lesions = editor.study.lesions
         if step == "mark":
-            mark(book, f"L{number}")
+            mark(editor, f"L{number}")
         elif step == "move" and lesions:
-            book.do("move", lambda s, n=number: s.move(s.lesions[-1].uid, "b", (n, 0, 0), "AB"))
+            editor.do("move", lambda s, n=number: s.move(s.lesions[-1].uid, "b", (n, 0, 0), "AB"))
         elif step == "gone" and lesions:
-            book.do("gone", lambda s: s.not_present(s.lesions[0].uid, "b", "AB"))
+            editor.do("gone", lambda s: s.not_present(s.lesions[0].uid, "b", "AB"))
         elif step == "undo":
-            book.undo()
+            editor.undo()
         elif step == "redo":
-            book.redo()
+            editor.redo()
         elif step == "note":
-            book.note(lambda s: [s.propose(one.uid, "b", Finding()) for one in s.lesions])
-    while book.redo():
+            editor.note(lambda s: [s.propose(one.uid, "b", Finding()) for one in s.lesions])
+    while editor.redo():
         pass
-    last = study_json(book.study)
-    while book.undo():
+    last = study_json(editor.study)
+    while editor.undo():
         pass
-    assert study_json(book.study) == first
-    while book.redo():
+    assert study_json(editor.study) == first
+    while editor.redo():
         pass
-    assert study_json(book.study) == last
+    assert study_json(editor.study) == last
 
 
 def test_a_change_that_fails_leaves_nothing_behind_and_one_that_changes_nothing_leaves_no_step():
-    _, book = book_with("a", "b")
-    uid = mark(book, "L1")
-    before, told = study_json(book.study), []
-    book.changed.connect(lambda: told.append(1))
+    _, editor = editor_with("a", "b")
+    uid = mark(editor, "L1")
+    before, told = study_json(editor.study), []
+    editor.changed.connect(lambda: told.append(1))
 
     def half(study):
         study.lesion(uid).name = "spoilt"
@@ -102,120 +102,120 @@ def test_a_change_that_fails_leaves_nothing_behind_and_one_that_changes_nothing_
         raise UserError("no")
 
     with pytest.raises(UserError, match="no"):
-        book.do("half", half)
-    book.do("nothing", lambda study: None)
-    assert study_json(book.study) == before and book.undo_words == "mark L1" and not told
+        editor.do("half", half)
+    editor.do("nothing", lambda study: None)
+    assert study_json(editor.study) == before and editor.undo_words == "mark L1" and not told
 
 
 def test_undo_goes_far_but_not_for_ever():
-    _, book = book_with("a", "b")
-    uid = mark(book, "L1")
+    _, editor = editor_with("a", "b")
+    uid = mark(editor, "L1")
     for number in range(STEPS + 5):
-        book.do("rename", lambda study, number=number: setattr(study.lesion(uid), "name", str(number)))
+        editor.do("rename", lambda study, number=number: setattr(study.lesion(uid), "name", str(number)))
     steps = 0
-    while book.undo():
+    while editor.undo():
         steps += 1
-    assert steps == STEPS and book.study.lesion(uid).name == "4"
+    assert steps == STEPS and editor.study.lesion(uid).name == "4"
 
 
 def test_snapshots_share_masks_and_cost_little():
-    _, book = book_with("a", "b")
-    uid = mark(book, "L1")
+    _, editor = editor_with("a", "b")
+    uid = mark(editor, "L1")
     mask = Mask((0, 0, 0), np.ones((2, 2, 2), bool), (4, 5, 6))
-    book.study.lesion(uid).findings["a"].mask = mask
-    assert snapshot(book.study).lesion(uid).findings["a"].mask is mask
+    editor.study.lesion(uid).findings["a"].mask = mask
+    assert snapshot(editor.study).lesion(uid).findings["a"].mask is mask
 
 
 def test_what_is_noted_survives_undo_of_what_came_after_it_and_before_it():
-    _, book = book_with("a", "b")
-    uid = mark(book, "L1")
-    mark(book, "L2")
-    book.note(lambda s: [s.propose(uid, "b", Finding(point_lps_mm=(7, 8, 9))) for one in s.lesions if one.uid == uid])
-    assert book.undo_words == "mark L2"
-    book.undo()
-    assert book.study.lesion(uid).findings["b"].point_lps_mm == (7, 8, 9)
-    book.undo()
-    assert book.study.lesions == []
-    book.redo()
-    assert book.study.lesion(uid).findings["b"].point_lps_mm == (7, 8, 9)
+    _, editor = editor_with("a", "b")
+    uid = mark(editor, "L1")
+    mark(editor, "L2")
+    editor.note(lambda s: [s.propose(uid, "b", Finding(point_lps_mm=(7, 8, 9))) for one in s.lesions if one.uid == uid])
+    assert editor.undo_words == "mark L2"
+    editor.undo()
+    assert editor.study.lesion(uid).findings["b"].point_lps_mm == (7, 8, 9)
+    editor.undo()
+    assert editor.study.lesions == []
+    editor.redo()
+    assert editor.study.lesion(uid).findings["b"].point_lps_mm == (7, 8, 9)
 
 
 def test_selection_goes_when_its_lesion_goes():
-    _, book = book_with("a", "b")
-    uid, told = mark(book, "L1"), []
-    book.selection_changed.connect(lambda: told.append(book.selected))
-    book.select(uid)
-    book.select(uid)
-    book.undo()
-    assert told == [uid, None] and book.lesion is None and book.finding() is None
+    _, editor = editor_with("a", "b")
+    uid, told = mark(editor, "L1"), []
+    editor.selection_changed.connect(lambda: told.append(editor.selected))
+    editor.select(uid)
+    editor.select(uid)
+    editor.undo()
+    assert told == [uid, None] and editor.lesion is None and editor.finding() is None
     with pytest.raises(UserError, match="no lesion"):
-        book.select("1.2.3")
+        editor.select("1.2.3")
 
 
 def test_scans_become_time_points_in_the_order_of_their_dates():
-    _, book = book_with("late", "early", "middle", dates=("2024-05-01", "2023-01-01", "2023-06-01"))
-    assert [t.name for t in book.study.timepoints] == ["early", "middle", "late"]
-    assert book.timepoint == "late" or book.timepoint in ("middle", "late")
-    book.set_timepoint("middle")
-    book.session.set_date(book.scan_of("middle"), "2025-01-01")
-    assert [t.name for t in book.study.timepoints] == ["early", "late", "middle"]
-    assert book.study.timepoints[2].date == "2025-01-01" and book.timepoint == "middle"
+    _, editor = editor_with("late", "early", "middle", dates=("2024-05-01", "2023-01-01", "2023-06-01"))
+    assert [t.name for t in editor.study.timepoints] == ["early", "middle", "late"]
+    assert editor.timepoint == "late" or editor.timepoint in ("middle", "late")
+    editor.set_timepoint("middle")
+    editor.session.set_date(editor.scan_of("middle"), "2025-01-01")
+    assert [t.name for t in editor.study.timepoints] == ["early", "late", "middle"]
+    assert editor.study.timepoints[2].date == "2025-01-01" and editor.timepoint == "middle"
 
 
 def test_the_scan_that_is_looked_at_is_the_baseline_while_no_dates_say_otherwise():
-    viewer, _ = book_with("a", "b", "c")
+    viewer, _ = editor_with("a", "b", "c")
     session = Session(viewer)
     session.active = session.scans[1]
-    assert [t.name for t in StudyBook(session).study.timepoints] == ["b", "a", "c"]
+    assert [t.name for t in StudyEditor(session).study.timepoints] == ["b", "a", "c"]
 
 
 def test_a_hidden_scan_that_is_opened_before_the_shown_one_is_not_the_baseline():
-    viewer, book = book_with()
+    viewer, editor = editor_with()
     for name, visible in (("later", False), ("first", True)):
         layer = ct_image(CTVolume(np.zeros((4, 5, 6), np.int16), Geometry.from_spacing((4, 5, 6), (1, 1, 1))), name)
         layer.visible = visible
         viewer.add_layer(layer)
-    assert [t.name for t in book.study.timepoints] == ["first", "later"] and book.timepoint == "later"
+    assert [t.name for t in editor.study.timepoints] == ["first", "later"] and editor.timepoint == "later"
 
 
 def test_closing_a_scan_keeps_its_findings_and_a_new_name_is_everywhere_even_after_undo():
-    viewer, book = book_with("a", "b")
-    uid = mark(book, "L1")
-    book.do("move", lambda study: study.move(uid, "b", POINT, "AB"))
+    viewer, editor = editor_with("a", "b")
+    uid = mark(editor, "L1")
+    editor.do("move", lambda study: study.move(uid, "b", POINT, "AB"))
     viewer.layers["b"].name = "week 8"
-    assert book.timepoint == "week 8" and book.scan_of("week 8") is not None
-    assert set(book.study.lesion(uid).findings) == {"a", "week 8"}
-    book.undo()
-    book.redo()
-    assert set(book.study.lesion(uid).findings) == {"a", "week 8"}
+    assert editor.timepoint == "week 8" and editor.scan_of("week 8") is not None
+    assert set(editor.study.lesion(uid).findings) == {"a", "week 8"}
+    editor.undo()
+    editor.redo()
+    assert set(editor.study.lesion(uid).findings) == {"a", "week 8"}
     viewer.layers.remove("week 8")
-    assert book.scan_of("week 8") is None and book.study.lesion(uid).findings["week 8"].state == "moved"
-    assert book.timepoint_of(book.scan_of("a")) == "a" and book.timepoint_of(None) is None
+    assert editor.scan_of("week 8") is None and editor.study.lesion(uid).findings["week 8"].state == "moved"
+    assert editor.timepoint_of(editor.scan_of("a")) == "a" and editor.timepoint_of(None) is None
 
 
 def test_a_removed_time_point_takes_its_findings_and_undo_brings_both_back():
-    viewer, book = book_with("a", "b")
-    uid = mark(book, "L1")
-    only_there = mark(book, "L2", "b")
-    book.do("move", lambda study: study.move(uid, "b", POINT, "AB"))
-    before = study_json(book.study)
-    book.do("remove b", lambda study: remove_timepoint(study, "b"))
-    assert [t.name for t in book.study.timepoints] == ["a"] and list(book.study.lesion(uid).findings) == ["a"]
-    assert only_there not in [one.uid for one in book.study.lesions] and book.timepoint is None
-    assert [scan.name for scan in book.left_out] == ["b"] and book.scan_of("b") is None
+    viewer, editor = editor_with("a", "b")
+    uid = mark(editor, "L1")
+    only_there = mark(editor, "L2", "b")
+    editor.do("move", lambda study: study.move(uid, "b", POINT, "AB"))
+    before = study_json(editor.study)
+    editor.do("remove b", lambda study: remove_timepoint(study, "b"))
+    assert [t.name for t in editor.study.timepoints] == ["a"] and list(editor.study.lesion(uid).findings) == ["a"]
+    assert only_there not in [one.uid for one in editor.study.lesions] and editor.timepoint is None
+    assert [scan.name for scan in editor.left_out] == ["b"] and editor.scan_of("b") is None
     viewer.layers.selection.active = viewer.layers["b"]  # whatever the session says, it does not come back by itself
-    book.session.scans_changed.emit()
-    assert [t.name for t in book.study.timepoints] == ["a"]
-    book.undo()
-    assert study_json(book.study) == before and book.timepoint == "b"
-    book.add(book.left_out[0])
-    assert book.scan_of("b") is not None and study_json(book.study) == before
+    editor.session.scans_changed.emit()
+    assert [t.name for t in editor.study.timepoints] == ["a"]
+    editor.undo()
+    assert study_json(editor.study) == before and editor.timepoint == "b"
+    editor.add(editor.left_out[0])
+    assert editor.scan_of("b") is not None and study_json(editor.study) == before
 
 
 def test_unknown_time_points_are_refused():
-    _, book = book_with("a", "b")
+    _, editor = editor_with("a", "b")
     with pytest.raises(UserError, match="no time point 'z'; it has a, b"):
-        book.set_timepoint("z")
+        editor.set_timepoint("z")
 
 
 def test_save_and_load_by_relative_paths_from_anywhere(pair, tmp_path):
@@ -223,16 +223,16 @@ def test_save_and_load_by_relative_paths_from_anywhere(pair, tmp_path):
     (folder / "scans").mkdir(parents=True)
     shutil.copy(pair.before, folder / "scans" / "one.nii.gz")
     viewer = ViewerModel()
-    book = StudyBook(Session(viewer))
+    editor = StudyEditor(Session(viewer))
     viewer.add_layer(ct_image(load_ct(folder / "scans" / "one.nii.gz"), "one"))
     viewer.add_layer(ct_image(load_ct(pair.after), "two"))
-    uid = mark(book, "L1", "one")
-    book.save(folder / "study.json")
+    uid = mark(editor, "L1", "one")
+    editor.save(folder / "study.json")
     on_disk = load_study(folder / "study.json")
     assert [t.path for t in on_disk.timepoints] == ["scans/one.nii.gz", str(pair.after)]
     folder.rename(tmp_path / "elsewhere")
     other = ViewerModel()
-    again = StudyBook(Session(other))
+    again = StudyEditor(Session(other))
     again.load(tmp_path / "elsewhere" / "study.json")
     assert again.study.timepoints[0].path == str(tmp_path / "elsewhere" / "scans" / "one.nii.gz")
     assert again.study.lesion(uid).name == "L1" and again.undo_words is None
@@ -240,14 +240,14 @@ def test_save_and_load_by_relative_paths_from_anywhere(pair, tmp_path):
 
 def test_scans_are_found_again_by_their_file_whatever_their_name_and_others_are_left_out(pair, tmp_path):
     viewer = ViewerModel()
-    book = StudyBook(Session(viewer))
+    editor = StudyEditor(Session(viewer))
     viewer.add_layer(ct_image(load_ct(pair.before), "baseline"))
-    mark(book, "L1", "baseline")
-    book.do("date", lambda study: setattr(study.timepoints[0], "date", "2024-03-01"))
-    book.save(tmp_path / "study.json")
+    mark(editor, "L1", "baseline")
+    editor.do("date", lambda study: setattr(study.timepoints[0], "date", "2024-03-01"))
+    editor.save(tmp_path / "study.json")
     other = ViewerModel()
     session = Session(other)
-    known = StudyBook(session)
+    known = StudyEditor(session)
     other.add_layer(ct_image(load_ct(pair.after), "of somebody else"))
     other.add_layer(ct_image(load_ct(pair.before), "renamed"))
     known.load(tmp_path / "study.json")
@@ -260,33 +260,33 @@ def test_scans_are_found_again_by_their_file_whatever_their_name_and_others_are_
 
 def test_a_file_that_another_program_changed_is_not_overwritten(pair, tmp_path):
     viewer = ViewerModel()
-    book = StudyBook(Session(viewer))
+    editor = StudyEditor(Session(viewer))
     viewer.add_layer(ct_image(load_ct(pair.before), "baseline"))
-    uid = mark(book, "L1", "baseline")
-    path = book.save(tmp_path / "study.json")
+    uid = mark(editor, "L1", "baseline")
+    path = editor.save(tmp_path / "study.json")
     theirs = load_study(path)
     theirs.lesion(uid).organ = "lung"
     save_study(theirs, path)
-    mark(book, "L2", "baseline")
+    mark(editor, "L2", "baseline")
     with pytest.raises(UserError, match="changed by another program"):
-        book.save()
+        editor.save()
     assert len(load_study(path).lesions) == 1
-    book.save(tmp_path / "mine.json")
-    book.save()
+    editor.save(tmp_path / "mine.json")
+    editor.save()
     assert len(load_study(tmp_path / "mine.json").lesions) == 2
 
 
 def test_a_study_whose_scans_are_in_no_file_is_not_saved_as_something_nobody_can_open(tmp_path):
-    _, book = book_with("a")
-    mark(book, "L1")
+    _, editor = editor_with("a")
+    mark(editor, "L1")
     with pytest.raises(UserError, match="'a' is in no file"):
-        book.save(tmp_path / "study.json")
+        editor.save(tmp_path / "study.json")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="no file yet"):
-        book.save()
+        editor.save()
 
 
-def test_each_viewer_has_its_own_book():
+def test_each_viewer_has_its_own_editor():
     first, second = ViewerModel(), ViewerModel()
-    assert book_of(first) is book_of(first) and book_of(first) is not book_of(second)
-    assert book_of(first).session is session_of(first)
+    assert editor_of(first) is editor_of(first) and editor_of(first) is not editor_of(second)
+    assert editor_of(first).session is session_of(first)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_tapct.follow_up.study.editor import StudyBook
+from napari_tapct.follow_up.study.editor import StudyEditor
 from napari_tapct.follow_up.study.recovery import (
-    StudyKeeper,
+    StudyRecovery,
     bring_scans,
     is_kept,
     studies_folder,
@@ -33,14 +33,14 @@ PLACE = (6.0, 4.0, 3.0)
 
 @pytest.fixture
 def kept(qapp):
-    """A viewer with two scans that are in no file, its book and its keeper."""
+    """A viewer with two scans that are in no file, its editor and its recovery."""
     viewer = ViewerModel()
-    book = StudyBook(Session(viewer))
+    editor = StudyEditor(Session(viewer))
     for seed, name in enumerate(("a", "b")):
         viewer.add_layer(ct_image(volume(seed), name))
-    keeper = StudyKeeper(book)
-    yield viewer, book, keeper
-    keeper.close()
+    recovery = StudyRecovery(editor)
+    yield viewer, editor, recovery
+    recovery.close()
 
 
 def volume(seed: int, turn: np.ndarray | None = None) -> CTVolume:
@@ -51,8 +51,8 @@ def volume(seed: int, turn: np.ndarray | None = None) -> CTVolume:
     return CTVolume(hu, Geometry(hu.shape, affine))
 
 
-def mark(book: StudyBook, name: str, timepoint: str = "a") -> str:
-    return book.do(name, lambda study: study.add_lesion(name, timepoint, PLACE, "AB")).uid
+def mark(editor: StudyEditor, name: str, timepoint: str = "a") -> str:
+    return editor.do(name, lambda study: study.add_lesion(name, timepoint, PLACE, "AB")).uid
 
 
 def files() -> set[str]:
@@ -60,17 +60,17 @@ def files() -> set[str]:
 
 
 def test_nothing_is_kept_before_there_is_something_to_lose(kept):
-    _, _, keeper = kept
-    keeper.save()
+    _, _, recovery = kept
+    recovery.save()
     assert not studies_folder().exists()
 
 
 def test_a_study_without_a_file_is_kept_with_its_scans_and_comes_back_the_same(kept, qtbot):
-    _, book, keeper = kept
-    uid = mark(book, "L1")
-    with qtbot.waitSignal(keeper.saved, timeout=30_000):
-        keeper.save()
-    study = load_study(keeper.entry)
+    _, editor, recovery = kept
+    uid = mark(editor, "L1")
+    with qtbot.waitSignal(recovery.saved, timeout=30_000):
+        recovery.save()
+    study = load_study(recovery.entry)
     assert study.lesion(uid).findings["a"].point_lps_mm == PLACE
     for seed, timepoint in enumerate(study.timepoints):
         assert is_kept(timepoint.path)
@@ -88,11 +88,11 @@ from qtpy.QtWidgets import QApplication
 app = QApplication([])
 from tests.napari_tapct.follow_up.study.test_recovery import *
 viewer = ViewerModel()
-book = StudyBook(Session(viewer))
+editor = StudyEditor(Session(viewer))
 viewer.add_layer(ct_image(volume(0), "a"))
-keeper = StudyKeeper(book)
-mark(book, "L1")
-keeper.save(wait=True)
+recovery = StudyRecovery(editor)
+mark(editor, "L1")
+recovery.save(wait=True)
 os.kill(os.getpid(), 9)
 """
     root = str(Path(__file__).resolve().parents[4])
@@ -106,18 +106,18 @@ os.kill(os.getpid(), 9)
 
 
 def test_a_study_with_a_file_is_saved_into_it_and_a_clean_end_leaves_only_that(kept, tmp_path):
-    viewer, book, keeper = kept
-    mark(book, "L1")
-    paths = bring_scans(snapshot(book.study), {n: book.volume_of(n) for n in "ab"}, tmp_path / "p.json", print)
-    for timepoint in book.study.timepoints:
+    viewer, editor, recovery = kept
+    mark(editor, "L1")
+    paths = bring_scans(snapshot(editor.study), {n: editor.volume_of(n) for n in "ab"}, tmp_path / "p.json", print)
+    for timepoint in editor.study.timepoints:
         timepoint.path = str(paths[timepoint.name])
-    book.save(tmp_path / "p.json")
-    mark(book, "L2")
-    keeper.save()
+    editor.save(tmp_path / "p.json")
+    mark(editor, "L2")
+    recovery.save()
     assert len(load_study(tmp_path / "p.json").lesions) == 2
-    assert json.loads(keeper.entry.read_text()) == {"opened": str(tmp_path / "p.json")}
-    mark(book, "L3")
-    keeper.close()
+    assert json.loads(recovery.entry.read_text()) == {"opened": str(tmp_path / "p.json")}
+    mark(editor, "L3")
+    recovery.close()
     assert len(load_study(tmp_path / "p.json").lesions) == 3 and files() == set()
     assert {path.name for path in tmp_path.iterdir()} == {"p.json", "p_scans", "state"}
     assert {t.path for t in load_study(tmp_path / "p.json").timepoints} == {
@@ -126,59 +126,59 @@ def test_a_study_with_a_file_is_saved_into_it_and_a_clean_end_leaves_only_that(k
 
 
 def test_a_clean_end_without_a_file_is_still_offered(kept, qtbot):
-    _, book, keeper = kept
-    mark(book, "L1")
-    keeper.close()
+    _, editor, recovery = kept
+    mark(editor, "L1")
+    recovery.close()
     (left,) = unfinished_studies()
     assert left.lesions == 1 and left.file is None
 
 
 def test_another_study_comes_and_the_first_is_not_lost(kept):
-    _, book, keeper = kept
-    mark(book, "L1")
-    first = keeper.entry
-    keeper.leave()
-    assert keeper.entry != first and load_study(first).lesions[0].name == "L1"
+    _, editor, recovery = kept
+    mark(editor, "L1")
+    first = recovery.entry
+    recovery.leave()
+    assert recovery.entry != first and load_study(first).lesions[0].name == "L1"
     assert [one.entry for one in unfinished_studies()] == [first]
 
 
 def test_a_scan_in_no_file_that_is_closed_is_kept_if_something_was_found_in_it(kept):
-    viewer, book, keeper = kept
-    mark(book, "L1", "b")
+    viewer, editor, recovery = kept
+    mark(editor, "L1", "b")
     viewer.layers.remove("b")
     viewer.layers.remove("a")
-    assert [t.name for t in book.study.timepoints] == ["b"]  # nothing was found in a
-    assert book.scan_of("b") is None and book.volume_of("b") is not None
-    keeper.save(wait=True)
-    (timepoint,) = load_study(keeper.entry).timepoints
+    assert [t.name for t in editor.study.timepoints] == ["b"]  # nothing was found in a
+    assert editor.scan_of("b") is None and editor.volume_of("b") is not None
+    recovery.save(wait=True)
+    (timepoint,) = load_study(recovery.entry).timepoints
     np.testing.assert_array_equal(load_ct(timepoint.path).hu, volume(1).hu)
 
 
 def test_one_file_is_worked_on_by_one_window(kept, tmp_path):
-    _, book, keeper = kept
-    other = StudyKeeper(StudyBook(Session(viewer := ViewerModel())))
-    keeper.take(tmp_path / "p.json")
-    keeper.take(tmp_path / "p.json")
+    _, editor, recovery = kept
+    other = StudyRecovery(StudyEditor(Session(viewer := ViewerModel())))
+    recovery.take(tmp_path / "p.json")
+    recovery.take(tmp_path / "p.json")
     with pytest.raises(UserError, match="being worked on in another window"):
         other.take(tmp_path / "p.json")
-    keeper.take(None)
+    recovery.take(None)
     other.take(tmp_path / "p.json")
     other.close()
     assert viewer is not None and not list(tmp_path.glob(".p.json*"))
 
 
 def test_what_cannot_be_saved_is_said_once_and_tried_again(kept, tmp_path, qtbot):
-    _, book, keeper = kept
-    mark(book, "L1")
+    _, editor, recovery = kept
+    mark(editor, "L1")
     said = []
-    keeper.failed.connect(said.append)
+    recovery.failed.connect(said.append)
     studies_folder().parent.mkdir(parents=True)
     studies_folder().write_text("in the way")
-    keeper.save(wait=True)
+    recovery.save(wait=True)
     assert len(said) == 1 and said[0].startswith("The study could not be saved")
     studies_folder().unlink()
-    keeper.save(wait=True)
-    assert len(said) == 1 and load_study(keeper.entry).lesions
+    recovery.save(wait=True)
+    assert len(said) == 1 and load_study(recovery.entry).lesions
 
 
 def test_damaged_entries_are_passed_over(qapp):

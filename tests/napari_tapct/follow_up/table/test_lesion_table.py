@@ -13,15 +13,15 @@ from napari_tapct.follow_up.table.model import COLUMNS, KEYS, UID
 from tapct_core.lesions import Finding
 from tapct_core.lesions.assessment import changes
 
-from ..studies import book_with_study
+from ..studies import editor_with_study
 
 
 @pytest.fixture
 def table(qtbot):
-    """A wide table at the last time point, its book, and the viewer that is kept alive."""
-    viewer, book, _ = book_with_study()
-    book.set_timepoint("week 24")
-    widget = LesionTable(book)
+    """A wide table at the last time point, its editor, and the viewer that is kept alive."""
+    viewer, editor, _ = editor_with_study()
+    editor.set_timepoint("week 24")
+    widget = LesionTable(editor)
     qtbot.addWidget(widget)
     widget.resize(1400, 300)
     widget.show()
@@ -42,17 +42,17 @@ def click(widget, index, kind=QTest.mouseClick, button=Qt.LeftButton):
 
 
 def test_it_says_what_the_study_says(table):
-    book = table._book
-    lesion = book.study.lesions[0]
+    editor = table._editor
+    lesion = editor.study.lesions[0]
     measured = lesion.findings["week 24"].measurement
     said = {key: cell(table, "lung 1", key).data() for key in KEYS}
     assert said["axes"] == f"{measured.long_axis_mm:.1f} × {measured.short_axis_mm:.1f}"
     assert said["baseline"] == f"{lesion.findings['baseline'].measurement.long_axis_mm:.1f}"
-    first, nadir = changes(book.study, lesion, "week 24")
+    first, nadir = changes(editor.study, lesion, "week 24")
     assert said["from_baseline"] == f"−{-first:.0f} %" and said["from_nadir"] == f"+{nadir:.0f} %"
     assert (said["role"], said["state"], said["who"]) == ("target", "proposed", "–")
     assert cell(table, "node 1", "baseline").data() == (
-        f"{book.study.lesions[2].findings['baseline'].measurement.short_axis_mm:.1f}"
+        f"{editor.study.lesions[2].findings['baseline'].measurement.short_axis_mm:.1f}"
     )
     gone = {key: cell(table, "lung 2", key).data() for key in KEYS}
     assert (gone["axes"], gone["from_baseline"], gone["state"]) == ("–", "−100 %", "not present")
@@ -63,15 +63,15 @@ def test_it_says_what_the_study_says(table):
 
 
 def test_another_time_point_and_every_decision_show_at_once(table):
-    book = table._book
-    book.set_timepoint("week 8")
+    editor = table._editor
+    editor.set_timepoint("week 8")
     assert table.title.text() == "5 lesions at week 8" and table.open_only.text() == "Still to verify"
     assert cell(table, "lung 3", "state").data() == "not yet there"
-    book.set_timepoint("week 24")
-    book.do("accept", lambda study: study.accept(study.lesions[0].uid, "week 24", "EF"))
+    editor.set_timepoint("week 24")
+    editor.do("accept", lambda study: study.accept(study.lesions[0].uid, "week 24", "EF"))
     assert cell(table, "lung 1", "state").data() == "accepted"
     assert cell(table, "lung 1", "who").data().startswith("EF")
-    book.undo()
+    editor.undo()
     assert cell(table, "lung 1", "state").data() == "proposed"
 
 
@@ -91,26 +91,26 @@ def test_states_are_said_plainly(table, finding, words):
         if finding is not None:
             study.lesions[0].findings["week 24"] = finding
 
-    table._book.do("put", put)
+    table._editor.do("put", put)
     assert cell(table, "lung 1", "state").data() == words
 
 
 def test_selection_goes_both_ways(table):
-    book = table._book
+    editor = table._editor
     click(table, cell(table, "node 1", "ml" if "ml" in KEYS else "volume"))
-    assert book.lesion.name == "node 1"
-    book.select(book.study.lesions[3].uid)
-    assert table.view.currentIndex().data(UID) == book.selected
+    assert editor.lesion.name == "node 1"
+    editor.select(editor.study.lesions[3].uid)
+    assert table.view.currentIndex().data(UID) == editor.selected
     QTest.keyClick(table.view, Qt.Key_Up)
-    assert book.lesion.name == "node 1"
-    book.do("rename", lambda study: setattr(study.lesions[0], "name", "other"))
+    assert editor.lesion.name == "node 1"
+    editor.do("rename", lambda study: setattr(study.lesions[0], "name", "other"))
     assert table.lesion.name == "node 1"  # the table was filled anew
-    book.select(None)
+    editor.select(None)
     assert not table.view.selectionModel().hasSelection()
 
 
 def test_return_and_double_click_ask_to_be_shown(table, qtbot):
-    uid = table._book.study.lesions[1].uid
+    uid = table._editor.study.lesions[1].uid
     with qtbot.waitSignal(table.jump_requested) as asked:
         click(table, cell(table, "lung 2", "state"))
         click(table, cell(table, "lung 2", "state"), QTest.mouseDClick)
@@ -127,9 +127,9 @@ def test_a_name_is_typed_and_undone(table):
     QTest.keyClicks(editor, "S6 nodule")
     QTest.keyClick(editor, Qt.Key_Return)
     QApplication.processEvents()
-    assert table._book.study.lesions[0].name == "S6 nodule" and "S6 nodule" in table.shown()
-    assert table._book.lesion.name == "S6 nodule"
-    table._book.undo()
+    assert table._editor.study.lesions[0].name == "S6 nodule" and "S6 nodule" in table.shown()
+    assert table._editor.lesion.name == "S6 nodule"
+    table._editor.undo()
     assert table.shown()[0] == "lung 1"
 
 
@@ -140,30 +140,30 @@ def test_a_role_is_chosen_by_a_click(table):
     list_ = box.view()
     QTest.mouseClick(list_.viewport(), Qt.LeftButton, pos=list_.visualRect(box.model().index(1, 0)).center())
     QApplication.processEvents()
-    assert table._book.study.lesions[4].role == "non-target"
+    assert table._editor.study.lesions[4].role == "non-target"
     assert cell(table, "lung 3", "role").data() == "non-target"
-    table._book.undo()
-    assert table._book.study.lesions[4].role == ""
+    table._editor.undo()
+    assert table._editor.study.lesions[4].role == ""
 
 
 def test_the_menu_changes_what_a_lesion_is(table):
-    book = table._book
+    editor = table._editor
 
     def action(words):
-        menu = table.menu_of(book.study.lesions[0])
+        menu = table.menu_of(editor.study.lesions[0])
         every = [*menu.actions(), *[a for top in menu.actions() if top.menu() for a in top.menu().actions()]]
         return menu, next(one for one in every if one.text().startswith(words))
 
-    table._book.select(book.study.lesions[0].uid)
+    table._editor.select(editor.study.lesions[0].uid)
     for words, read, value in (
-        ("non-target", lambda: book.study.lesions[0].role, "non-target"),
-        ("neither", lambda: book.study.lesions[0].role, ""),
-        ("Lymph node", lambda: book.study.lesions[0].node, True),
+        ("non-target", lambda: editor.study.lesions[0].role, "non-target"),
+        ("neither", lambda: editor.study.lesions[0].role, ""),
+        ("Lymph node", lambda: editor.study.lesions[0].node, True),
     ):
         menu, one = action(words)
         one.trigger()
         assert read() == value
-        book.undo()
+        editor.undo()
         menu.deleteLater()
     menu, one = action("target")
     assert one.isChecked()
@@ -171,8 +171,8 @@ def test_the_menu_changes_what_a_lesion_is(table):
     menu, one = action("Delete")
     one.trigger()
     menu.deleteLater()
-    assert "lung 1" not in table.shown() and book.selected is None
-    book.undo()
+    assert "lung 1" not in table.shown() and editor.selected is None
+    editor.undo()
     assert table.shown()[0] == "lung 1"
 
 
@@ -180,16 +180,16 @@ def test_delete_key_deletes_what_is_current(table):
     click(table, cell(table, "pleura", "state"))
     QTest.keyClick(table.view, Qt.Key_Delete)
     assert "pleura" not in table.shown()
-    assert table._book.undo_words == "delete pleura"
+    assert table._editor.undo_words == "delete pleura"
 
 
 def test_only_what_is_still_to_verify(table):
-    book = table._book
+    editor = table._editor
     QTest.mouseClick(table.open_only, Qt.LeftButton, pos=table.open_only.rect().center() * 0.2)
     assert table.shown() == ["lung 1", "node 1", "pleura", "lung 3"]
-    book.do("accept", lambda study: study.accept(study.lesions[0].uid, "week 24", "AB"))
+    editor.do("accept", lambda study: study.accept(study.lesions[0].uid, "week 24", "AB"))
     assert table.shown() == ["node 1", "pleura", "lung 3"]
-    book.set_timepoint("week 16")
+    editor.set_timepoint("week 16")
     assert table.shown() == []
 
 
@@ -234,17 +234,17 @@ def test_it_is_drawn_in_both_themes(table):
 
 
 def test_an_empty_study(table):
-    table._book.do("empty", lambda study: study.lesions.clear())
+    table._editor.do("empty", lambda study: study.lesions.clear())
     assert table.title.text() == "No lesions yet" and table.shown() == []
 
 
 def test_a_table_that_is_gone_is_not_told(qtbot):
-    viewer, book, _ = book_with_study()
-    widget = LesionTable(book)
+    viewer, editor, _ = editor_with_study()
+    widget = LesionTable(editor)
     widget.show()
     widget.deleteLater()
     qtbot.wait(50)
-    book.do("rename", lambda study: setattr(study.lesions[0], "name", "other"))
-    book.select(book.study.lesions[0].uid)
+    editor.do("rename", lambda study: setattr(study.lesions[0], "name", "other"))
+    editor.select(editor.study.lesions[0].uid)
     viewer.theme = "light"
     assert not isalive(widget)

@@ -21,8 +21,8 @@ def marked(make_napari_viewer):
     """Two views with one lesion that is accepted before and proposed after, and one that is known before only."""
     viewer = make_napari_viewer(show=True)
     linked = open_two(viewer)
-    book = linked.book
-    book.reader = "AB"
+    editor = linked.editor
+    editor.reader = "AB"
 
     def change(study):
         first = study.add_lesion("ball", "before", tuple(BALL_LPS), "AB")
@@ -31,8 +31,8 @@ def marked(make_napari_viewer):
         study.lesion(first.uid).findings["after"].state = "proposed"
         return first, study.add_lesion("other", "before", tuple(BALL_LPS + (-9, 8, 0)), "AB")
 
-    uids = [lesion.uid for lesion in book.do("mark", change)]
-    return viewer, linked, LesionPoints(linked.session, book, linked), uids
+    uids = [lesion.uid for lesion in editor.do("mark", change)]
+    return viewer, linked, LesionPoints(linked.session, editor, linked), uids
 
 
 def row(layer, name: str) -> int:
@@ -72,53 +72,53 @@ def test_a_click_on_a_mark_selects_and_selecting_highlights_in_both_views(marked
     viewer, linked, points, uids = marked
     canvas, other = canvases(viewer, linked)
     QTest.mouseClick(canvas, Qt.LeftButton, pos=pixel(viewer, canvas, linked.first.drawn(BALL_LPS + (-9, 8, 0))))
-    assert linked.book.selected == uids[1]
+    assert linked.editor.selected == uids[1]
     assert points.layer(viewer).selected_data == {row(points.layer(viewer), "other")}
     model = linked.viewer_model
     QTest.mouseClick(other, Qt.LeftButton, pos=pixel(model, other, linked.second.drawn(moved(BALL_LPS))))
-    assert linked.book.selected == uids[0]
+    assert linked.editor.selected == uids[0]
     for view in (viewer, model):
         layer = points.layer(view)
         assert layer.selected_data == {row(layer, "ball")}
         assert layer.border_width[row(layer, "ball")] > 0.1
     points.layer(viewer).selected_data = {row(points.layer(viewer), "other")}  # as napari's table of features does
-    assert linked.book.selected == uids[1]
-    assert linked.book.undo_words == "mark"  # looking decides nothing
+    assert linked.editor.selected == uids[1]
+    assert linked.editor.undo_words == "mark"  # looking decides nothing
 
 
 @pytest.mark.parametrize("second", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_dragging_a_mark_moves_the_finding_to_where_it_is_let_go(marked, second):
     viewer, linked, points, uids = marked
     model, canvas = (viewer, linked.viewer_model)[second], canvases(viewer, linked)[second]
-    sight, timepoint = (linked.second, "after") if second else (linked.first, "before")
+    view, timepoint = (linked.second, "after") if second else (linked.first, "before")
     place = moved(BALL_LPS) if second else BALL_LPS
     model.dims.set_current_step(0, model.dims.current_step[0] + 1)  # the mark comes to the slice that is shown
-    centre, wanted = sight.focus, sight.drawn(place) + (0, 5, -8)
+    centre, wanted = view.focus, view.drawn(place) + (0, 5, -8)
     wanted[0] = model.dims.point[0]
-    drag(canvas, pixel(model, canvas, sight.drawn(place)), pixel(model, canvas, wanted))
-    found = linked.book.study.lesion(uids[0]).findings[timepoint]
+    drag(canvas, pixel(model, canvas, view.drawn(place)), pixel(model, canvas, wanted))
+    found = linked.editor.study.lesion(uids[0]).findings[timepoint]
     assert found.state == "moved" and found.decided_by == "AB" and found.decided
-    apart = sight.geometry.to_index(found.point_lps_mm) - sight.geometry.to_index(sight.lps_mm(wanted))
+    apart = view.geometry.to_index(found.point_lps_mm) - view.geometry.to_index(view.lps_mm(wanted))
     assert np.abs(apart).max() < 1.0
-    np.testing.assert_allclose(sight.focus, centre, atol=1e-6)  # the view was not panned
-    assert model.scene.camera.mouse_pan and linked.book.selected == uids[0]
+    np.testing.assert_allclose(view.focus, centre, atol=1e-6)  # the view was not panned
+    assert model.scene.camera.mouse_pan and linked.editor.selected == uids[0]
     layer = points.layer(model)
-    np.testing.assert_allclose(layer.data_to_world(layer.data[0]), sight.drawn(found.point_lps_mm), atol=1e-3)
+    np.testing.assert_allclose(layer.data_to_world(layer.data[0]), view.drawn(found.point_lps_mm), atol=1e-3)
     assert layer.symbol[0] == "disc"
-    linked.book.undo()
-    back = linked.book.study.lesion(uids[0]).findings[timepoint]
+    linked.editor.undo()
+    back = linked.editor.study.lesion(uids[0]).findings[timepoint]
     np.testing.assert_allclose(back.point_lps_mm, place)
-    np.testing.assert_allclose(layer.data_to_world(layer.data[0]), sight.drawn(place), atol=1e-3)
+    np.testing.assert_allclose(layer.data_to_world(layer.data[0]), view.drawn(place), atol=1e-3)
 
 
 @pytest.mark.slow
 def test_a_drag_that_begins_beside_all_marks_pans(marked):
     viewer, linked, points, _ = marked
     canvas = canvases(viewer, linked)[0]
-    before, words = linked.first.focus, linked.book.undo_words
+    before, words = linked.first.focus, linked.editor.undo_words
     start = pixel(viewer, canvas, linked.first.drawn(BALL_LPS + (15, -15, 0)))
     drag(canvas, start, start + QPoint(30, 20))
-    assert np.linalg.norm(linked.first.focus - before) > 1.0 and linked.book.undo_words == words
+    assert np.linalg.norm(linked.first.focus - before) > 1.0 and linked.editor.undo_words == words
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_a_mark_dropped_off_the_scan_stays_where_it_was_and_says_so(marked):
     start = pixel(viewer, canvas, linked.first.drawn(BALL_LPS))
     drag(canvas, start, QPoint(4, 4))
     assert "off the scan" in notification_manager.records[-1].message
-    assert linked.book.undo_words == "mark"
+    assert linked.editor.undo_words == "mark"
     layer = points.layer(viewer)
     np.testing.assert_allclose(layer.data_to_world(layer.data[0]), linked.first.drawn(BALL_LPS), atol=1e-3)
 
@@ -142,10 +142,10 @@ def test_a_lesion_deleted_while_its_mark_is_dragged(marked):
     start = pixel(viewer, canvas, linked.first.drawn(BALL_LPS))
     QTest.mousePress(canvas, Qt.LeftButton, pos=start)
     QTest.mouseMove(canvas, start + QPoint(20, 20))
-    linked.book.undo()
+    linked.editor.undo()
     QTest.mouseRelease(canvas, Qt.LeftButton, pos=start + QPoint(20, 20))
     QApplication.processEvents()
-    assert linked.book.study.lesions == [] and viewer.scene.camera.mouse_pan
+    assert linked.editor.study.lesions == [] and viewer.scene.camera.mouse_pan
     assert len(points.layer(viewer).data) == 0
 
 
@@ -153,12 +153,12 @@ def test_a_lesion_deleted_while_its_mark_is_dragged(marked):
 def test_marks_follow_the_time_point_and_leave_with_the_scan(marked):
     viewer, linked, points, uids = marked
     layer = points.layer(linked.viewer_model)
-    linked.book.set_timepoint("before")
+    linked.editor.set_timepoint("before")
     assert list(layer.features["name"]) == ["ball", "other"]
-    linked.book.set_timepoint("after")
+    linked.editor.set_timepoint("after")
     assert list(layer.features["name"]) == ["ball"] and points.layer(linked.viewer_model) is layer
     viewer.layers.remove(linked.session.scans[-1].layer)
     assert len(layer.data) == 0
     viewer.layers.remove(points.layer(viewer))  # somebody deletes the marks: they come back with the next change
-    linked.book.select(uids[1])
+    linked.editor.select(uids[1])
     assert points.layer(viewer) in viewer.layers and len(points.layer(viewer).data) == 2

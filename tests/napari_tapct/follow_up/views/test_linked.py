@@ -163,9 +163,9 @@ def test_the_cross_is_where_the_other_mouse_points(two):
                 if source.cursor.position != before and "linked cursor" in cross_viewer.layers:
                     break
             QTest.qWait(60)
-            sight = linked.first if source is viewer else linked.second
+            view = linked.first if source is viewer else linked.second
             other = linked.second if source is viewer else linked.first
-            wanted = grid.to_index(way[:3, :3] @ sight.lps_mm(source.cursor.position))
+            wanted = grid.to_index(way[:3, :3] @ view.lps_mm(source.cursor.position))
             cross = cross_viewer.layers["linked cursor"]
             drawn = cross.data_to_world(cross.data[0])
             assert np.abs(np.array(other.layer.world_to_data(drawn)) - wanted).max() < 0.05
@@ -280,24 +280,24 @@ def test_window_is_shared_while_linked_and_a_scan_has_one_window_always(two):
 def test_the_selector_switches_and_layers_are_made_once(make_napari_viewer, ct_files):
     viewer = make_napari_viewer(show=True)
     linked = opened(viewer, ct_files, "straight.nii.gz", "oblique.nii.gz", "permuted.nii")
-    book, combo = linked.book, child(linked, QComboBox)
-    names = [timepoint.name for timepoint in book.study.timepoints]
+    editor, combo = linked.editor, child(linked, QComboBox)
+    names = [timepoint.name for timepoint in editor.study.timepoints]
     assert [combo.itemData(i) for i in range(combo.count())] == names
     seen = set()
     for name in (names[2], names[1], names[2], names[1]):
         combo.setCurrentIndex(names.index(name))
         combo.activated.emit(names.index(name))
-        scan = book.scan_of(name)
+        scan = editor.scan_of(name)
         layer = linked.part(scan, "ct")
-        assert book.timepoint == name and linked.scan is scan
+        assert editor.timepoint == name and linked.scan is scan
         assert np.shares_memory(layer.data, scan.layer.data)
         assert [one for one in linked.viewer_model.layers if one.visible] == [layer]
         seen.add(id(layer))
     assert len(seen) == 2
     QTest.mouseClick(child(linked, QPushButton, "▶"), Qt.LeftButton)
-    assert book.timepoint == names[2]
+    assert editor.timepoint == names[2]
     gone = linked.part(linked.scan, "ct")
-    viewer.layers.remove(book.scan_of(names[2]).layer)
+    viewer.layers.remove(editor.scan_of(names[2]).layer)
     assert linked.scan is None and gone not in linked.viewer_model.layers
     assert "not open" in combo.itemText(2) and not combo.model().item(2).isEnabled()
 
@@ -305,14 +305,14 @@ def test_the_selector_switches_and_layers_are_made_once(make_napari_viewer, ct_f
 @pytest.mark.slow
 def test_a_hidden_part_stays_hidden_when_its_time_point_comes_back(two):
     viewer, linked = two
-    names = [timepoint.name for timepoint in linked.book.study.timepoints]
+    names = [timepoint.name for timepoint in linked.editor.study.timepoints]
     scan = linked.scan
     for role, visible in (("heat", False), ("marks", True)):
         grid = placement(scan.volume.geometry)
         linked.add_part(scan, role, Labels(np.zeros(scan.volume.hu.shape, np.uint8), visible=visible, **grid))
-    linked.book.set_timepoint(names[0])
+    linked.editor.set_timepoint(names[0])
     assert not any(linked.part(scan, role).visible for role in ("ct", "heat", "marks"))
-    linked.book.set_timepoint(names[1])
+    linked.editor.set_timepoint(names[1])
     assert [linked.part(scan, role).visible for role in ("ct", "heat", "marks")] == [True, False, True]
 
 
@@ -377,8 +377,8 @@ def test_switching_a_large_scan_takes_half_a_second_of_work(make_napari_viewer, 
         volume = CTVolume(hu, Geometry.from_spacing(hu.shape, (1.5, 0.8, 0.8), (0, 0, 5 * i)), Source("array"))
         viewer.add_layer(ct_image(volume, f"time {i}", hu_range=(-1000, 1000)))
     linked = linked_view(viewer)
-    book = linked.book
-    names = [timepoint.name for timepoint in book.study.timepoints]
+    editor = linked.editor
+    names = [timepoint.name for timepoint in editor.study.timepoints]
 
     def change(study):
         for number in range(20):
@@ -386,17 +386,17 @@ def test_switching_a_large_scan_takes_half_a_second_of_work(make_napari_viewer, 
             for i, name in enumerate(names):
                 study.move(lesion.uid, name, (150 + 4 * number, 200, 220 + i), "AB")
                 mask = Mask((140, 250, 180 + 5 * number), np.ones((10, 20, 4), bool), (300, 512, 512))
-                study.set_mask(lesion.uid, name, mask, book.scan_of(name).volume)
+                study.set_mask(lesion.uid, name, mask, editor.scan_of(name).volume)
 
-    book.do("mark", change)
-    parts = LesionPoints(linked.session, book, linked), MaskEditor(linked.session, book, linked)
-    wanted = [(book.scan_of(name), role) for name in names[1:] for role in ("ct", "masks")]
+    editor.do("mark", change)
+    parts = LesionPoints(linked.session, editor, linked), MaskEditor(linked.session, editor, linked)
+    wanted = [(editor.scan_of(name), role) for name in names[1:] for role in ("ct", "masks")]
     # A few seconds after it was opened all layers are there.
     qtbot.waitUntil(lambda: all(linked.part(*one) is not None for one in wanted), timeout=60_000)
     spent = []
     for name in names[1:] * 4:
         start = time.process_time()
-        book.set_timepoint(name)
+        editor.set_timepoint(name)
         for _ in range(3):
             QApplication.processEvents()
         spent.append(time.process_time() - start)
