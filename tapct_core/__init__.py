@@ -40,6 +40,7 @@ _HOME = {
     "match_points": "matching",
     "match_masks": "matching",
     "LinearProbe": "probe",
+    "segment": "delineation.segment",
     "Study": "lesions",
     "load_study": "lesions.study_file",
     "save_study": "lesions.study_file",

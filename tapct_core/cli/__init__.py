@@ -15,7 +15,7 @@ from importlib import import_module
 
 from ..errors import UserError
 
-COMMANDS = ("info", "encoders", "embed", "match", "track", "probe", "demo")
+COMMANDS = ("info", "encoders", "embed", "match", "track", "segment", "probe", "demo")
 
 
 class Parser(argparse.ArgumentParser):

@@ -109,13 +109,19 @@ def encoder_from_args(args: argparse.Namespace):
 
 def embed_from_args(path: str | Path, args: argparse.Namespace):
     """A CT file, a DICOM folder -> (CTVolume, FeatureMap); features come from the cache when they are there."""
-    from ..embedding import embed_cached
     from ..io import load_ct
-    from ..store import FeatureStore
 
     volume = load_ct(path, **reading(args))
+    return volume, features_of(volume, path, args)
+
+
+def features_of(volume, path: str | Path, args: argparse.Namespace):
+    """The features of a volume that was read from ``path``, from the cache when they are there -> FeatureMap."""
+    from ..embedding import embed_cached
+    from ..store import FeatureStore
+
     with progress_bar(f"embedding {Path(path).name}") as progress:
-        features = embed_cached(
+        return embed_cached(
             volume,
             encoder_from_args(args),
             plan=args.plan,
@@ -124,7 +130,6 @@ def embed_from_args(path: str | Path, args: argparse.Namespace):
             store=FeatureStore(),
             progress=progress,
         )
-    return volume, features
 
 
 def features_from_args(path: str | Path, args: argparse.Namespace):

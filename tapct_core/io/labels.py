@@ -30,7 +30,7 @@ def save_labels(labels: LabelMap, path: str | os.PathLike, like: Source | CTVolu
     Raises UserError when the labels lie on another grid than the source, when the source's grid is
     not known, for an unknown suffix, and when the disk refuses.
     """
-    path = _with_suffix(Path(path))
+    path = with_suffix(Path(path))
     source = _source_on_grid(labels, like)
     stored = source.orientation.undo(labels.labels).reshape(source.file_shape)
     write = write_nifti if WRITTEN[suffix_of(path)] == "NIfTI" else write_itk
@@ -40,7 +40,8 @@ def save_labels(labels: LabelMap, path: str | os.PathLike, like: Source | CTVolu
     return path
 
 
-def _with_suffix(path: Path) -> Path:
+def with_suffix(path: Path) -> Path:
+    """Where labels are written to, .nii.gz if nothing is said. Raises UserError for a suffix that is not known."""
     if suffix_of(path) in WRITTEN:
         return path
     if path.suffix and not path.suffix[1:].isdigit():

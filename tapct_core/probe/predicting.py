@@ -99,14 +99,21 @@ def probability_map(
 ) -> np.ndarray:
     """``read`` of each slice's probabilities (K, ny, nx), float16 (z, y, x); ``empty`` where no token is near."""
     target, _ = _target(features, like, region)
-    fields = _fields(probe, features, target)
     out = np.empty(target.shape, np.float16)
-    for z in range(target.shape[0]):
-        out[z] = read(softmax(summed_plane(fields, z)))
-        holes = fields[0].holes(z)
+    for z, (probabilities, holes) in enumerate(probability_planes(probe, features, target)):
+        out[z] = read(probabilities)
         if holes is not None:
             out[z][holes] = empty
     return out
+
+
+def probability_planes(
+    probe: Probe, features: FeatureMap, target: Geometry
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Probabilities (K, ny, nx) of each slice of ``target``, and the voxels (ny, nx) that no token is near, or None."""
+    fields = _fields(probe, features, target)
+    for z in range(target.shape[0]):
+        yield softmax(summed_plane(fields, z)), fields[0].holes(z)
 
 
 def margin(probabilities: np.ndarray) -> np.ndarray:

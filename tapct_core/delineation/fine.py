@@ -1,0 +1,165 @@
+"""From the work grid to the scan's own voxels: borders are walked once more there, in a band round the coarse ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage, sparse
+
+from .grid import WorkGrid
+from .multigrid import Cancel, Level
+from .walker import FLOOR, Lattice, certainty, edge_hu, noise_beta
+
+TILE_CELLS = 12
+"""Cells along z of a tile, the part that is walked at a time; fixed, so that it is the same tile in whatever order."""
+ELL_MM = 3.0
+"""How far borders may move from where the coarse grid has them: about a cell."""
+TOLERANCE = 3e-2
+
+
+def tiles(grid: WorkGrid) -> list[slice]:
+    """Cells along z of each tile; all of them at once where voxels are cells."""
+    depth = grid.body.shape[0]
+    size = depth if grid.block == (1, 1, 1) else TILE_CELLS
+    return [slice(z, min(z + size, depth)) for z in range(0, depth, size)]
+
+
+def fine_labels(
+    grid: WorkGrid,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    painted: np.ndarray,
+    tile: slice,
+    cancel: Cancel | None = None,
+) -> np.ndarray:
+    """Class + 1 of the scan's voxels in a ``tile`` of cells along z, uint8 (z, y, x); 0 outside the body.
+
+    ``labels`` (z, y, x) class of each cell, -1 outside; ``probabilities`` (n, K) of the body's cells;
+    ``painted`` (z, y, x) uint8 of the tile's voxels and those of one cell beside it: 0, or the painted class + 1.
+    """
+    first, last = max(0, tile.start - 1), min(labels.shape[0], tile.stop + 1)
+    voxels = slice(first * grid.block[0], min(last * grid.block[0], grid.volume.hu.shape[0]))
+    part = np.maximum(labels[first:last], 0)
+    out = _grown(labels[first:last] + 1, grid, voxels).astype(np.uint8)
+    if grid.block != (1, 1, 1):
+        band = _band(part, painted, grid) & grid.body[first:last]
+        if band.any():
+            _walk(grid, out, part, band, probabilities, painted, first, voxels.start, cancel)
+    keep = slice(tile.start * grid.block[0] - voxels.start, min(tile.stop * grid.block[0], voxels.stop) - voxels.start)
+    return out[keep]
+
+
+def _band(labels: np.ndarray, painted: np.ndarray, grid: WorkGrid) -> np.ndarray:
+    """Cells at a border, and round strokes that the coarse grid does not follow."""
+    band = ndimage.maximum_filter(labels, 3) != ndimage.minimum_filter(labels, 3)
+    voxel = np.argwhere(painted)
+    if len(voxel):
+        cell = tuple((voxel // grid.block).T)
+        other = painted[tuple(voxel.T)] - 1 != labels[cell]
+        odd = np.zeros(labels.shape, bool)
+        odd[tuple(c[other] for c in cell)] = True
+        band |= ndimage.binary_dilation(odd, np.ones((3, 3, 3)))
+    return band
+
+
+def _walk(
+    grid: WorkGrid,
+    out: np.ndarray,
+    labels: np.ndarray,
+    band: np.ndarray,
+    probabilities: np.ndarray,
+    painted: np.ndarray,
+    first: int,
+    first_voxel: int,
+    cancel: Cancel | None,
+) -> None:
+    """Labels of the band's voxels into ``out``, in place."""
+    box = ndimage.find_objects(band.view(np.uint8))[0]
+    start = [part.start * b for part, b in zip(box, grid.block, strict=True)]
+    stop = [min(part.stop * b, n) for part, b, n in zip(box, grid.block, out.shape, strict=True)]
+    inner = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    mask = band[box]
+    for axis, times in enumerate(grid.block):
+        mask = mask.repeat(times, axis=axis)
+    mask = mask[tuple(slice(b - a) for a, b in zip(start, stop, strict=True))]
+    scan = (slice(first_voxel + start[0], first_voxel + stop[0]), *inner[1:])
+    spacing = grid.volume.geometry.spacing_mm
+    hu = edge_hu(grid.volume.hu[scan], spacing)
+    flat = np.flatnonzero(mask)
+    seeds = painted[inner].ravel()[flat].astype(np.int32)
+    near = np.unique(labels[tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)])
+    classes = np.union1d(near, np.unique(seeds[seeds > 0]) - 1).astype(int)
+    if len(classes) < 2:
+        return
+    lookup = np.zeros(probabilities.shape[1] + 1, np.int32)
+    lookup[classes + 1] = np.arange(1, len(classes) + 1)
+    prior = _interpolated(grid, labels, probabilities, first, classes, flat, mask.shape, start)
+    lattice = band_lattice(hu, spacing, mask, flat)
+    tie = (lattice.step_mm / ELL_MM) ** 2 * (0.1 + 0.9 * certainty(prior.T))
+    found = lattice.solve(lookup[seeds], len(classes), prior, tie.astype(np.float32), None, TOLERANCE, cancel)
+    part = out[inner]
+    part[mask] = (classes[found.argmax(axis=1)] + 1).astype(np.uint8)
+
+
+def _interpolated(
+    grid: WorkGrid,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    first: int,
+    classes: np.ndarray,
+    flat: np.ndarray,
+    shape: tuple[int, ...],
+    start: list[int],
+) -> np.ndarray:
+    """Probabilities (m, len(classes)) at the voxels ``flat`` of a box, interpolated linearly between cells.
+
+    A cell whose label is not the likeliest, being tidied away, counts as sure of its label.
+    """
+    number = grid.cells[first : first + len(labels)]
+    own = number.ravel()
+    body = own >= 0
+    index = np.unravel_index(flat, shape)
+    place = [(i + s + 0.5) / b - 0.5 for i, s, b in zip(index, start, grid.block, strict=True)]
+    out = np.empty((len(flat), len(classes)), np.float32)
+    best = np.zeros(len(own), np.int64)
+    best[body] = probabilities[own[body]].argmax(axis=1)
+    moved = best != labels.ravel()
+    for k, value in enumerate(classes):
+        field = np.full(len(own), float(value == 0), np.float32)
+        field[body] = probabilities[own[body], value]
+        field[moved] = labels.ravel()[moved] == value
+        out[:, k] = ndimage.map_coordinates(field.reshape(labels.shape), place, order=1, mode="nearest")
+    total = out.sum(axis=1, keepdims=True)
+    return np.divide(out, total, out=np.full_like(out, 1 / len(classes)), where=total > 1e-6)
+
+
+def band_lattice(hu: np.ndarray, spacing_mm: tuple[float, float, float], mask: np.ndarray, flat: np.ndarray) -> Lattice:
+    """As :meth:`Lattice.of`, for a mask that fills little of its box: HU are compared at its voxels only, and one level
+    is enough where borders move by a cell."""
+    number = np.full(mask.size, -1, np.int32)
+    number[flat] = np.arange(len(flat), dtype=np.int32)
+    values = hu.ravel()[flat]
+    beta = noise_beta(hu, mask)
+    rows, columns, weights = [], [], []
+    stride = [mask.shape[1] * mask.shape[2], mask.shape[2], 1]
+    index = np.unravel_index(flat, mask.shape)
+    for axis, spacing in enumerate(spacing_mm):
+        here = np.flatnonzero(index[axis] < mask.shape[axis] - 1)
+        there = number[flat[here] + stride[axis]]
+        here, there = here[there >= 0], there[there >= 0]
+        weight = np.exp(np.abs(values[here] - values[there]) * np.float32(-1 / beta)) + np.float32(FLOOR)
+        rows += [here, there]
+        columns += [there, here]
+        weights += [weight * np.float32((min(spacing_mm) / spacing) ** 2)] * 2
+    edges = sparse.coo_array(
+        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(len(flat), len(flat))
+    ).tocsr()
+    degree = np.asarray(edges.sum(axis=1), np.float32).ravel()
+    return Lattice(mask, [Level(edges, degree, None)], float(min(spacing_mm)))
+
+
+def _grown(labels: np.ndarray, grid: WorkGrid, voxels: slice) -> np.ndarray:
+    for axis, times in enumerate(grid.block):
+        if times > 1:
+            labels = labels.repeat(times, axis=axis)
+    shape = (voxels.stop - voxels.start, *grid.volume.hu.shape[1:])
+    return labels[tuple(slice(n) for n in shape)]
