@@ -16,7 +16,6 @@ is what ``training.export`` writes, which holds none.
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import warnings
@@ -32,6 +31,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
+from tapct_core.atomic import publish
 from tapct_core.errors import UserError
 
 from . import distributed
@@ -96,6 +96,7 @@ class Checkpointer:
         self._group = dist.new_group(backend="gloo") if distributed.is_distributed() else None
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future | None = None
+        self._error: Exception | None = None
         if distributed.is_main():
             folder.mkdir(parents=True, exist_ok=True)
             for part in folder.glob(".part-*"):
@@ -105,10 +106,10 @@ class Checkpointer:
     def save(self, step: int, state: dict[str, Any], facts: dict[str, Any], wait: bool = False) -> None:
         """Copy ``state`` now and write it in the background; with ``wait``, return when it is on disk.
 
-        ``state``: nested dicts of tensors (or sharded DTensors) and small objects. Errors of the save before
-        are raised here. Random state of every rank is added.
+        ``state``: nested dicts of tensors (or sharded DTensors) and small objects. Random state of every rank is
+        added. What goes wrong with it later is told by :meth:`failure`, or raised by :meth:`wait`.
         """
-        self.wait()
+        self._settle()
         state = {**state, "random": {f"rank_{distributed.rank()}": random_state()}}
         part = self.folder / f".part-{checkpoint_path(self.folder, step).name}"
         writer = dcp.FileSystemWriter(part, single_file_per_rank=True, overwrite=True)
@@ -123,19 +124,41 @@ class Checkpointer:
 
     def wait(self) -> None:
         """Until the last save is on disk. Raises what went wrong with it."""
+        self._settle()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def failure(self) -> str:
+        """What went wrong with a save, in one line and once; "" where nothing did, or it is still being written."""
+        if self._pending is not None and self._pending.done():
+            self._settle()
+        error, self._error = self._error, None
+        return "" if error is None else in_words(error)
+
+    def _settle(self) -> None:
+        """Wait for the save under way and keep its error."""
         pending, self._pending = self._pending, None
         if pending is not None:
-            pending.result()
+            try:
+                pending.result()
+            except Exception as error:  # a disk that is full, or whatever DCP makes of one
+                self._error = error
 
     def _finish(self, written: Future, part: Path, step: int, facts: dict[str, Any]) -> None:
         """On rank 0, once DCP's coordinator has heard from all ranks: sums, rename, prune."""
-        written.result()
+        try:
+            written.result()
+            self._publish(part, step, facts)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)  # a part of a checkpoint is of use to nobody, and takes space
+            raise
+
+    def _publish(self, part: Path, step: int, facts: dict[str, Any]) -> None:
         files = {path.name: {"bytes": path.stat().st_size, "crc32": _crc32(path)} for path in sorted(part.iterdir())}
         (part / "state.json").write_text(json.dumps({**facts, "files": files}, indent=1))
-        target = checkpoint_path(self.folder, step)
-        if target.exists():  # the same step, saved again by a run that went on from an earlier one
-            shutil.rmtree(target)
-        os.rename(part, target)
+        # The same step may be there, saved before by a run that went on from an earlier one.
+        publish(part, checkpoint_path(self.folder, step))
         for old in list_checkpoints(self.folder)[: -self.keep_last]:
             shutil.rmtree(checkpoint_path(self.folder, old))
 
@@ -162,6 +185,13 @@ class Checkpointer:
                 raise CheckpointError(f"the checkpoint {path} is damaged ({problem}); {before}")
             warnings.warn(f"passing over the damaged checkpoint {path} ({problem})", stacklevel=2)
         return None
+
+
+def in_words(error: Exception) -> str:
+    """One line about a save that failed; DCP wraps what happened on a rank in its own exception."""
+    inner = next((one[0] for one in getattr(error, "failures", {}).values()), error)
+    words = getattr(inner, "strerror", None) or (str(inner).strip().splitlines() or [type(inner).__name__])[0]
+    return str(words)[:200]
 
 
 def check_files(path: Path) -> str:

@@ -40,11 +40,13 @@ class RunLog:
     def __init__(self, folder: Path, active: bool = True, tensorboard: bool = True) -> None:
         self._file = None
         self._board = None
+        self._lost = False
         self.active = active
         if not active:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "log.jsonl").open("a", encoding="utf-8", buffering=1)
+        # without a buffer: what the disk refused is not written a second time
+        self._file = (folder / "log.jsonl").open("ab", buffering=0)
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -61,7 +63,13 @@ class RunLog:
         if not self.active:
             return
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self._file.write(json.dumps({"kind": kind, "step": step, "time": round(time.time(), 3), **clean}) + "\n")
+        line = json.dumps({"kind": kind, "step": step, "time": round(time.time(), 3), **clean}) + "\n"
+        try:
+            self._file.write(line.encode())
+        except OSError as error:  # a disk that is full costs lines of the log, never the run
+            if not self._lost:
+                self.say(f"!! log.jsonl cannot be written ({error.strerror}); lines are lost until it can")
+            self._lost = True
         if self._board is not None:
             for name, value in clean.items():
                 if isinstance(value, int | float) and not isinstance(value, bool):

@@ -35,7 +35,14 @@ from tapct_core.geometry import Shape
 
 from . import distributed, health
 from .block_masks import block_masks
-from .checkpoint import Checkpointer, optimiser_state, parameter_names
+from .checkpoint import (
+    Checkpointer,
+    CheckpointError,
+    in_words,
+    list_checkpoints,
+    optimiser_state,
+    parameter_names,
+)
 from .config import Config, load_config
 from .crop_store import CropStore
 from .engine import build, prepare_process, teacher_backbone, wrap
@@ -47,6 +54,9 @@ from .run_schedule import RunSchedule
 from .sampler import BatchPlan, MicroBatch, Prefetcher, Sampler
 from .student_teacher import LossReport, StudentTeacher
 from .views import Views, make_views
+
+RETRIES = 10
+"""A checkpoint that could not be saved is tried again this often between two regular ones."""
 
 
 class NonFinite(RuntimeError):
@@ -97,7 +107,7 @@ def pretrain(config: Config) -> str:
         else None
     )
     sampler = Sampler(store, config.data.block, config.seed, config.data.sample_by)
-    meter, lost, named = Meter(), 0, set()
+    meter, lost, named, again = Meter(), 0, set(), 0
     last = min(config.schedule.steps, config.run.stop_after or config.schedule.steps)
     ended = "nothing left to do" if first >= last else ""
     with StopRequest(config.run.max_minutes) as stop, Prefetcher(
@@ -117,10 +127,17 @@ def pretrain(config: Config) -> str:
             )  # fmt: skip
             norm = clip_gradients(model.student.parameters(), config.optim.clip)
             finite = bool(torch.isfinite(report.losses["total"]) & torch.isfinite(norm))
-            # one message for both questions: does every rank have numbers, and was any rank told to stop
-            broken, told = distributed.all_reduce_max(
-                torch.tensor([not finite, stop.asked()], dtype=torch.int32, device=device)
+            unsaved = checkpointer.failure()
+            # one message for three questions: has every rank numbers, was any told to stop, did any fail to save
+            broken, told, failed = distributed.all_reduce_max(
+                torch.tensor([not finite, stop.asked(), bool(unsaved)], dtype=torch.int32, device=device)
             ).tolist()
+            if failed:
+                again = done + max(1, config.run.save_every // RETRIES)
+                log.record("unsaved", done, {"words": unsaved})
+                log.say(
+                    f"!! a checkpoint could not be saved ({unsaved or 'on another rank'}); trying again at step {again}"
+                )
             if broken:
                 lost += 1
                 write_down(log, step, batch, finite)
@@ -155,14 +172,14 @@ def pretrain(config: Config) -> str:
                 ended = f"stopped: {stop.reason}"
             elif done == last:
                 ended = f"stopped: run.stop_after={done}"
-            if ended or done % config.run.save_every == 0:
+            if ended or done % config.run.save_every == 0 or done == again:
                 state = {**model_state(model), "optimiser": optimiser_state(optimiser, parameter_names(model.student))}
-                checkpointer.save(done, state, data_facts(store, plan), wait=bool(ended))
+                checkpointer.save(done, state, data_facts(store, plan))
                 if ended:
+                    last_save(checkpointer, folder)
                     write_status(folder, done, ended)
                     log.record("end", done, {"words": ended})
                     log.say(f"{ended}; step {done} is saved in {folder / 'checkpoints'}")
-    checkpointer.wait()
     log.close()
     if ended == "not finite":
         raise NonFinite(
@@ -170,6 +187,20 @@ def pretrain(config: Config) -> str:
             "Lower optim.lr or lengthen the warm-up"
         )
     return ended
+
+
+def last_save(checkpointer: Checkpointer, folder: Path) -> None:
+    """Until the run's end is on disk. Raises CheckpointError, in one line, where it cannot be."""
+    try:
+        checkpointer.wait()
+    except Exception as error:
+        kept = list_checkpoints(folder / "checkpoints")
+        where = f"the last checkpoint is step {kept[-1]}" if kept else "there is no checkpoint"
+        raise CheckpointError(
+            f"the end of the run could not be saved in {folder} ({in_words(error)}) and {where}; "
+            "free some space and start it again"
+        ) from error
+    distributed.barrier()
 
 
 def see(config: Config, micro: MicroBatch, device: torch.device) -> tuple[Views, torch.Tensor]:
@@ -282,6 +313,13 @@ def main(argv: list[str] | None = None) -> int:
         if distributed.is_main():
             print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 3
+    except OSError as error:
+        if error.errno is None:
+            raise
+        print(
+            f"error: {error.strerror}: {error.filename or 'the output'}; check the path and its space", file=sys.stderr
+        )
+        return 2
     finally:
         distributed.shut_down()
 

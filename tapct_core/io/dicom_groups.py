@@ -183,9 +183,7 @@ def _of_one_phase(slices: list[Slice], one: Path | None, phase: int | None) -> l
         place = next(place for place in places if len(place) > 1)
         files = " and ".join(sorted(s.path.name for s in place))
         normal = normal_of(slices)
-        raise UserError(
-            f"duplicate slice at {where(normal, place[0].position @ normal)}: {files}; remove all but one"
-        )
+        raise UserError(f"duplicate slice at {where(normal, place[0].position @ normal)}: {files}; remove all but one")
     what, groups = named
     if phase is not None:
         if not 1 <= phase <= len(groups):

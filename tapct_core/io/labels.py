@@ -10,9 +10,10 @@ import numpy as np
 from ..errors import UserError
 from ..geometry import Orientation, orient
 from ..volume import CTVolume, LabelMap, Source
+from ..write_lock import write_lock
 from .itk_writing import write_itk
 from .nifti import write_nifti
-from .sidecar import write_sidecar, written
+from .sidecar import with_names
 from .suffixes import WRITTEN, suffix_of
 
 HOUSE_AS_FILE = Orientation(axes=(2, 1, 0))
@@ -26,7 +27,7 @@ def save_labels(labels: LabelMap, path: str | os.PathLike, like: Source | CTVolu
     file has the source's shape and world coordinates, from NIfTI to NIfTI also its header's two
     forms, their codes and the units. ``like`` is the scan (or its Source); by default the labels'
     own source. Names and colours go into a NRRD as 3D Slicer's segment keys, otherwise into
-    ``<name>.labels.json`` beside the image. The image is replaced in one step, or not at all.
+    ``<name>.labels.json`` beside the image. Image and names are replaced together, or not at all.
     Raises UserError when the labels lie on another grid than the source, when the source's grid is
     not known, for an unknown suffix, and when the disk refuses.
     """
@@ -34,9 +35,8 @@ def save_labels(labels: LabelMap, path: str | os.PathLike, like: Source | CTVolu
     source = _source_on_grid(labels, like)
     stored = source.orientation.undo(labels.labels).reshape(source.file_shape)
     write = write_nifti if WRITTEN[suffix_of(path)] == "NIfTI" else write_itk
-    with written(path) as part:
+    with write_lock(path), with_names(path, labels) as part:
         write(part, np.asfortranarray(stored), source, labels)
-    write_sidecar(path, labels)
     return path
 
 

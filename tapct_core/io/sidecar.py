@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from ..atomic import atomic_path
 from ..errors import UserError
+from ..strict_json import read_json
 from ..volume import LabelMap
 from .suffixes import suffix_of
 
@@ -22,11 +24,15 @@ def sidecar_of(path: Path) -> Path:
 
 
 def read_sidecar(path: Path) -> tuple[dict[int, str], dict[int, tuple[int, int, int]]]:
-    """Names and colours beside the image ``path``; empty where there are none or they cannot be read."""
+    """Names and colours beside the image ``path``; empty where there are none or they cannot be read.
+
+    A sidecar that was left by a save cut short holds the names before and after it; those of the image that is there
+    are given.
+    """
     names: dict[int, str] = {}
     colours: dict[int, tuple[int, int, int]] = {}
     try:
-        for value, entry in json.loads(sidecar_of(path).read_text(encoding="utf-8"))["labels"].items():
+        for value, entry in _entries(path).items():
             label = int(value)
             if "name" in entry:
                 names[label] = str(entry["name"])
@@ -41,20 +47,56 @@ def read_sidecar(path: Path) -> tuple[dict[int, str], dict[int, tuple[int, int, 
     return names, colours
 
 
-def write_sidecar(path: Path, labels: LabelMap) -> None:
-    """Put names and colours beside the image, and remove those of an image that was replaced; a NRRD keeps its own."""
+@contextmanager
+def with_names(path: Path, labels: LabelMap) -> Iterator[Path]:
+    """A temporary name for the image ``path``, which takes its place with its names and colours, both or neither.
+
+    Two files cannot be renamed in one step. So before the image is, the sidecar says which names belong to the image
+    that stands there and which to the one that comes, each by its SHA-256; afterwards it is cut down to the latter.
+    A NRRD keeps its names itself. Raises UserError, with what stood there untouched, where the disk refuses.
+    """
     sidecar = sidecar_of(path)
-    values = sorted({*labels.names, *labels.colours})
-    if suffix_of(path) == ".nrrd" or not values:
+    entries = {} if suffix_of(path) == ".nrrd" else _written_entries(labels)
+    try:
+        before = _entries(path)
+    except (OSError, ValueError, KeyError, TypeError):  # none, or none that can be read
+        before = {}
+    with written(path) as part:
+        yield part
+        if entries != before:
+            old = {"labels": before, "image": _sha256(path)} if path.is_file() else None
+            _write(sidecar, {"labels": entries, "image": _sha256(part)} | ({"before": old} if old else {}))
+    if entries:
+        _write(sidecar, {"labels": entries})
+    else:
         sidecar.unlink(missing_ok=True)
-        return
-    entries = {
+
+
+def _entries(path: Path) -> dict[str, dict]:
+    """What the sidecar says of the image that is there now. Raises as :func:`read_json`, and for other content."""
+    found = read_json(sidecar_of(path))
+    before = found.get("before")
+    if isinstance(before, dict) and path.is_file() and before["image"] == _sha256(path):
+        return before["labels"]
+    return found["labels"]
+
+
+def _written_entries(labels: LabelMap) -> dict[str, dict]:
+    return {
         str(value): ({"name": labels.names[value]} if value in labels.names else {})
         | ({"colour": list(labels.colours[value])} if value in labels.colours else {})
-        for value in values
+        for value in sorted({*labels.names, *labels.colours})
     }
+
+
+def _write(sidecar: Path, content: dict) -> None:
     with written(sidecar) as part:
-        part.write_text(json.dumps({"labels": entries}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

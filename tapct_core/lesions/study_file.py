@@ -23,9 +23,9 @@ import numpy as np
 
 from ..atomic import atomic_path
 from ..errors import UserError
+from ..write_lock import write_lock
 from .recist import Measurement
 from .study import ROLES, STATES, Candidate, Finding, Judgement, Lesion, Mask, Study, Timepoint, new_uid
-from .study_lock import study_lock
 
 SCHEMA, VERSION = "napari-tapct study", 2
 """Version 2 added what a person says of the non-targets of a time point; files of version 1 are read as they are."""
@@ -66,7 +66,7 @@ def save_study(study: Study, path: str | Path, known: str | None = None) -> str:
     the file since, UserError is raised and the file stays. Without it what lies there is replaced.
     """
     path = Path(path)
-    with study_lock(path):
+    with write_lock(path):
         if known is not None and known != (_stamp(path.read_bytes()) if path.is_file() else ""):
             raise UserError(
                 f"{path.name} was changed by another program since it was opened; save under another name, "
@@ -78,7 +78,7 @@ def save_study(study: Study, path: str | Path, known: str | None = None) -> str:
 def update_study(path: str | Path, change: Callable[[Study], None]) -> Study:
     """Read a study, change it and write it back, with nobody else writing in between; returns it."""
     path = Path(path)
-    with study_lock(path):
+    with write_lock(path):
         study = load_study(path)
         change(study)
         _write(study, path)

@@ -247,3 +247,49 @@ def test_another_recipe_in_the_same_folder_is_refused(store, tiny, tmp_path, cap
     assert "optim.lr was 0.002, now 0.5" in capsys.readouterr().err
     assert main([str(tiny), *words(store, tmp_path, "batch.per_rank=2")]) == 2
     assert "4 samples a step, now it would be 2" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_does_not_fit_is_said_at_once_and_tried_again(store, tiny, tmp_path, monkeypatch, capsys):
+    """The disk is full for the first two saves: training goes on, and the third attempt stands."""
+    from training import checkpoint
+
+    real, calls = checkpoint._crc32, []
+
+    def full(path):
+        calls.append(path)
+        if len({one.parent for one in calls}) <= 2:
+            raise OSError(28, "No space left on device")
+        return real(path)
+
+    monkeypatch.setattr(checkpoint, "_crc32", full)
+    assert main([str(tiny), *words(store, tmp_path, "run.save_every=8")]) == 0
+    told = [record["step"] for record in read_log(tmp_path, "unsaved")]
+    assert len(told) == 2 and told[0] - 8 <= 3  # within the steps that a save of this size takes
+    assert numbers(tmp_path)[-1]["step"] == 20
+    said = capsys.readouterr().err
+    assert said.count("could not be saved (No space left on device); trying again at step") == 2
+    assert weights(tmp_path, 20) and not list((tmp_path / "checkpoints").glob(".part-*"))
+
+
+def test_an_end_that_cannot_be_saved_is_one_line(store, tiny, tmp_path, monkeypatch, capsys):
+    from training import checkpoint
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_crc32", full)
+    assert main([str(tiny), *words(store, tmp_path, "run.stop_after=2")]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: the end of the run could not be saved") and "there is no checkpoint" in said
+    assert not (tmp_path / "status.json").exists()
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
+    from training.log import RunLog
+
+    log = RunLog(tmp_path, tensorboard=False)
+    log._file.close()
+    with Path("/dev/full").open("ab", buffering=0) as log._file:
+        for step in range(3):
+            log.record("train", step, {"loss": 1.0})
+    assert capsys.readouterr().err.count("cannot be written (No space left on device)") == 1

@@ -30,8 +30,8 @@ from tapct_core.export.folder import file_stem
 from tapct_core.io.nifti import write_scan
 from tapct_core.lesions import Study
 from tapct_core.lesions.study_file import load_study, save_study
-from tapct_core.lesions.study_lock import opened_mark
 from tapct_core.lesions.timepoints import snapshot
+from tapct_core.write_lock import opened_mark
 
 from ...jobs import Job
 from ...recovery import Recovery, left_behind, state_folder

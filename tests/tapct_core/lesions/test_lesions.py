@@ -14,8 +14,8 @@ from tapct_core.geometry import Geometry
 from tapct_core.lesions import STATES, Candidate, Finding, Mask, Study, Timepoint
 from tapct_core.lesions.assessment import assess, changes, diameter_mm
 from tapct_core.lesions.study_file import VERSION, load_study, read_study, save_study, study_json, update_study
-from tapct_core.lesions.study_lock import study_lock
 from tapct_core.volume import CTVolume
+from tapct_core.write_lock import write_lock
 
 GRID = Geometry.from_spacing((10, 40, 40), (2.0, 1.0, 1.0), origin_mm=(-20.0, 5.0, 0.0))
 VOLUME = CTVolume(np.random.default_rng(0).normal(30, 10, GRID.shape), GRID)
@@ -234,8 +234,8 @@ def test_two_programs_that_add_at_once_lose_nothing(study, tmp_path):
 
 
 def test_a_lock_that_is_never_let_go_ends_in_one_line(study, tmp_path, monkeypatch):
-    monkeypatch.setattr("tapct_core.lesions.study_lock.PATIENCE_S", 0.1)
-    with study_lock(tmp_path / "s.json"), pytest.raises(UserError, match="another program is writing"):
+    monkeypatch.setattr("tapct_core.write_lock.PATIENCE_S", 0.1)
+    with write_lock(tmp_path / "s.json"), pytest.raises(UserError, match="another program is writing"):
         save_study(study, tmp_path / "s.json")
     assert not (tmp_path / "s.json").exists()
     save_study(study, tmp_path / "s.json")

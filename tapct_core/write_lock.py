@@ -1,4 +1,4 @@
-"""One program at a time writes a study's file. Advisory: it holds among programs that ask for it, as all of ours do."""
+"""One program at a time writes a file. Advisory: it holds among programs that ask for it, as all of ours do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import UserError
+from .errors import UserError
 
 try:
     import fcntl
@@ -20,7 +20,7 @@ PATIENCE_S = 10.0
 
 
 def opened_mark(path: str | Path) -> Path:
-    """The file that a window holds for as long as it works on the study ``path``; who only writes it does not ask."""
+    """The file that a window holds for as long as it works on the file ``path``; who only writes it does not ask."""
     path = Path(path).absolute()
     return path.with_name(f".{path.name}.open")
 
@@ -31,13 +31,16 @@ def _writing_mark(path: Path) -> Path:
 
 
 @contextmanager
-def study_lock(path: str | Path) -> Iterator[None]:
+def write_lock(path: str | Path) -> Iterator[None]:
     """Holds the right to write ``path`` while the block runs; nothing stays behind, not after a kill either.
 
     Raises UserError when another program holds it for PATIENCE_S. A file system that knows no locks gives none.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(path, error) from None
     end = time.monotonic() + PATIENCE_S
     while (handle := _taken(path)) is None:
         if time.monotonic() > end:
@@ -49,6 +52,10 @@ def study_lock(path: str | Path) -> Iterator[None]:
         os.close(handle)  # which lets go
 
 
+def _refused(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {path.name}: {error.strerror}; choose a folder that you may write to")
+
+
 def _taken(path: Path) -> int | None:
     """An open handle that holds the lock; None while somebody else does."""
     if fcntl is None:
@@ -56,7 +63,10 @@ def _taken(path: Path) -> int | None:
             return os.open(_writing_mark(path), os.O_CREAT | os.O_EXCL | os.O_TEMPORARY)
         except (FileExistsError, PermissionError):
             return None
-    handle = os.open(path.parent, os.O_RDONLY)  # the folder: the file itself is replaced at every save
+    try:
+        handle = os.open(path.parent, os.O_RDONLY)  # the folder: the file itself is replaced at every save
+    except OSError as error:
+        raise _refused(path, error) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
