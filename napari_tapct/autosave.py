@@ -87,8 +87,8 @@ class Autosave(Recovery):
         super().__init__(autosave_folder())
         self._session = ref(session)
         self._job: Job | None = None
-        session.painting.strokes_changed.connect(self._on_changed)
-        session.painting.classes_changed.connect(self._on_changed)
+        painting_of(session).strokes_changed.connect(self._on_changed)
+        painting_of(session).classes_changed.connect(self._on_changed)
         session.scans_changed.connect(self._on_changed)
 
     def _gone(self) -> bool:
