@@ -33,7 +33,7 @@ they are read on the interface thread again."""
 
 
 def get_reader(path: str | list[str]) -> Callable | None:
-    """npe2's entry: a function that reads ``path`` into layers. Several paths at once are slices of one series."""
+    """npe2's entry: a function that reads ``path`` into layers. Several DICOM files at once are slices of series."""
     return read
 
 
@@ -52,14 +52,15 @@ def read(path: str | list[str]) -> list[Layer] | list[tuple[None]]:
 
         opener_of(session_of(viewer)).open(paths)
         return NOTHING_TO_ADD
-    first = paths[0]
-    if _is_open(first):
-        show_info(f"{first.name} belongs to a series that is open already")
-        return NOTHING_TO_ADD
-    layers = list(_read_folder(first)) if first.is_dir() else [_read_file(first)]
+    layers: list[Layer] = []
+    for one in paths:
+        if _is_open(one, layers):
+            show_info(f"{one.name} belongs to a series that is open already")
+            continue
+        layers += list(_read_folder(one)) if one.is_dir() else [_read_file(one)]
     for layer in layers[1:]:
         layer.visible = False
-    return layers
+    return layers or NOTHING_TO_ADD
 
 
 def _read_folder(folder: Path) -> Iterator[Layer]:
@@ -107,7 +108,7 @@ def _asking() -> Viewer | None:
     return None
 
 
-def _is_open(path: Path) -> bool:
+def _is_open(path: Path, read_now: list[Layer]) -> bool:
     viewer = current_viewer()
-    sources = [layer.metadata.get(SOURCE) for layer in viewer.layers] if viewer else []
+    sources = [layer.metadata.get(SOURCE) for layer in [*(viewer.layers if viewer else []), *read_now]]
     return any(source and source.dicom and path in source.dicom.files for source in sources)

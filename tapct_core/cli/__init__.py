@@ -47,6 +47,9 @@ def build_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is written as escapes
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
     program = f"tapct {args.command}"
     logging.basicConfig(level=logging.WARNING, format="tapct: %(message)s", stream=sys.stderr)

@@ -13,7 +13,16 @@ from ..atomic import atomic_path
 from ..errors import UserError
 from ..lesions import Finding, Lesion, Study, new_uid
 from ..volume import CTVolume
-from .dicom_source import MANUFACTURER, MODEL, file_order, findings_at, software_version, source_images
+from .dicom_source import (
+    MANUFACTURER,
+    MODEL,
+    file_order,
+    findings_at,
+    label_text,
+    said_in_one_line,
+    software_version,
+    source_images,
+)
 
 
 def write_seg(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -> Path:
@@ -34,25 +43,26 @@ def write_seg(study: Study, timepoint: str, volume: CTVolume, path: str | Path) 
         raise UserError(f"the mask of {wrong[0]} was drawn on another grid than this scan's; draw it again")
     # Lesions may overlap once they have merged, so each has its own plane.
     pixels = np.stack([file_order(found.mask.to_array(), volume) for _, found in masked], axis=-1).astype(np.uint8)
-    segmentation = hd.seg.Segmentation(
-        source_images=images,
-        pixel_array=pixels,
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_describe(i, *one) for i, one in enumerate(masked, start=1)],
-        series_instance_uid=new_uid(),
-        series_number=900,
-        sop_instance_uid=new_uid(),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL,
-        software_versions=software_version(),
-        device_serial_number="0",
-        content_label="LESIONS",
-        series_description="Lesion masks, research use only",
-        omit_empty_frames=True,
-    )
+    with said_in_one_line("SEG"):
+        segmentation = hd.seg.Segmentation(
+            source_images=images,
+            pixel_array=pixels,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[_describe(i, *one) for i, one in enumerate(masked, start=1)],
+            series_instance_uid=new_uid(),
+            series_number=900,
+            sop_instance_uid=new_uid(),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MODEL,
+            software_versions=software_version(),
+            device_serial_number="0",
+            content_label="LESIONS",
+            series_description="Lesion masks, research use only",
+            omit_empty_frames=True,
+        )
     path = Path(path)
-    with atomic_path(path) as part:
+    with said_in_one_line("SEG"), atomic_path(path) as part:
         segmentation.save_as(part)
     return path
 
@@ -68,11 +78,11 @@ def _describe(number: int, lesion: Lesion, finding: Finding):
     )
     return hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=lesion.name[:64],
+        segment_label=label_text(lesion.name),
         segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
         segmented_property_type=codes.SCT.Lesion,
         algorithm_type=kinds.MANUAL if by_hand else kinds.SEMIAUTOMATIC,
         algorithm_identification=None if by_hand else algorithm,
         tracking_uid=lesion.uid,
-        tracking_id=lesion.name[:64],
+        tracking_id=label_text(lesion.name),
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pydicom
 
 from ..errors import UserError
+from ..io.dicom_slices import quiet
 from ..lesions import Finding, Lesion, Study
 from ..volume import CTVolume
+from .dicom_header import clean_header
 
 MANUFACTURER, MODEL = "napari-tapct", "tapct"
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
@@ -25,26 +29,57 @@ def require_dicom(volume: CTVolume, what: str) -> None:
 
 
 def source_images(volume: CTVolume, what: str) -> list[Any]:
-    """Headers of the scan's slices in the order of its file (foot to head), for highdicom.
+    """Headers of the scan's slices in the order of its file (foot to head), for highdicom; see :mod:`.dicom_header`.
 
-    Raises UserError for a scan that was not DICOM, for files that are gone, and for headers without the UIDs
-    that a reference needs (some anonymisers empty them).
+    Raises UserError for a scan that was not DICOM, for files that are gone, and for headers without the UIDs that a
+    reference needs, or with one for several slices (some anonymisers empty them, some write the same everywhere).
     """
     require_dicom(volume, what)
-    try:
-        images = [pydicom.dcmread(path, stop_before_pixels=True) for path in volume.source.dicom.files]
-    except OSError as error:
-        raise UserError(
-            f"a slice of the DICOM series cannot be read any more ({error.strerror}); put it back"
-        ) from None
+    with quiet():
+        try:
+            images = [pydicom.dcmread(path, stop_before_pixels=True, force=True) for path in volume.source.dicom.files]
+        except OSError as error:
+            raise UserError(
+                f"a slice of the DICOM series cannot be read any more ({error.strerror}); put it back"
+            ) from None
+        axes = volume.source.file_affine
+        images = [clean_header(image, axes) for image in images]
     for image in images:
         missing = [key for key in NEEDED if not image.get(key)]
         if missing:
             raise UserError(
-                f"the DICOM series has no {missing[0]}, so a {what} cannot refer to it; "
+                f"the DICOM series has no valid {missing[0]}, so a {what} cannot refer to it; "
                 "use the series as the scanner or the archive sent it"
             )
+    if len({image.SOPInstanceUID for image in images}) < len(images):
+        raise UserError(
+            f"several slices of the DICOM series have one SOPInstanceUID, so a {what} cannot tell them apart; "
+            "use the series as the scanner or the archive sent it"
+        )
     return images
+
+
+@contextmanager
+def said_in_one_line(what: str) -> Iterator[None]:
+    """What a library refuses while a SEG or SR is made becomes a UserError; its warnings, which may quote a patient's
+    data, are kept to itself."""
+    try:
+        with quiet():
+            yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # highdicom and pydicom raise all kinds for headers that do not suit them
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"a DICOM {what} cannot be made for this series ({reason}); use the series as the scanner or the archive "
+            "sent it, or write a CSV"
+        ) from error
+
+
+def label_text(text: str, most: int = 64) -> str:
+    """A name as DICOM's short text values hold it: no control characters, no backslash (it parts values)."""
+    plain = "".join(c if c.isprintable() and c != "\\" else " " for c in text)
+    return " ".join(plain.split())[:most].strip() or "unnamed"
 
 
 def file_order(mask_zyx: np.ndarray, volume: CTVolume) -> np.ndarray:

@@ -22,8 +22,10 @@ from .dicom_source import (
     MANUFACTURER,
     MODEL,
     findings_at,
+    label_text,
     nearest_slice,
     pixel_of,
+    said_in_one_line,
     software_version,
     source_images,
 )
@@ -38,8 +40,6 @@ def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -
     Raises UserError for a scan that was not DICOM, one without UIDs, one whose slices are not axial, and where
     there are no findings.
     """
-    import highdicom as hd
-
     progressed = study.timepoints[study.order(timepoint)].non_target_progress is not None
     images = source_images(volume, "SR")
     if volume.source.orientation.axes[0] != 2:
@@ -47,6 +47,17 @@ def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -
     findings = [one for one in findings_at(study, timepoint) if one[1].present or one[1].state in ABSENT]
     if not findings:
         raise UserError(f"no lesion has a finding at {timepoint}; run `tapct track`, or place one")
+    with said_in_one_line("SR"):
+        report = _report(findings, volume, images, progressed)
+    path = Path(path)
+    with said_in_one_line("SR"), atomic_path(path) as part:
+        report.save_as(part)
+    return path
+
+
+def _report(findings: list, volume: CTVolume, images: list, progressed: bool):
+    import highdicom as hd
+
     planar, others, used = [], [], {}
     for lesion, found in findings:
         if not found.present:
@@ -55,7 +66,7 @@ def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -
         group, image = _planar_group(lesion, found, volume, images, progressed)
         used[image.SOPInstanceUID] = image
         planar.append(group)
-    report = hd.sr.ComprehensiveSR(
+    return hd.sr.ComprehensiveSR(
         evidence=list(used.values()) or images[:1],
         content=_content(planar, others),
         series_instance_uid=new_uid(),
@@ -67,10 +78,6 @@ def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -
         is_final=False,
         series_description="Lesion measurements, research use only",
     )
-    path = Path(path)
-    with atomic_path(path) as part:
-        report.save_as(part)
-    return path
 
 
 def _content(planar: list, others: list):
@@ -113,7 +120,7 @@ def _planar_group(
     if len(corners) > 1:
         corners[-1] = corners[0]  # closed to the last bit
     group = hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(uid=lesion.uid, identifier=lesion.name),
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=lesion.uid, identifier=label_text(lesion.name, 1024)),
         referenced_region=hd.sr.ImageRegion(
             graphic_type=kind, graphic_data=corners, source_image=hd.sr.SourceImageForRegion.from_source_image(image)
         ),
@@ -129,7 +136,7 @@ def _absent_group(lesion: Lesion, finding: Finding, progressed: bool):
     from pydicom.sr.codedict import codes
 
     return hd.sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(uid=lesion.uid, identifier=lesion.name),
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=lesion.uid, identifier=label_text(lesion.name, 1024)),
         finding_type=codes.SCT.Lesion,
         qualitative_evaluations=_evaluations(lesion, finding, progressed),
     )

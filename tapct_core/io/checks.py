@@ -183,7 +183,7 @@ def unpack(packed: bytes, name: str, block: int) -> Iterator[bytes]:
                 log.warning("%s: %d bytes behind its compressed data are ignored", name, len(packed))
                 return
     except zlib.error:
-        raise UserError(f"{name} is damaged: its compressed data cannot be unpacked; copy it again") from None
+        raise UserError(f"{name} is truncated or damaged: its data cannot be unpacked; copy it again") from None
 
 
 def unpacked_head(path: Path, size: int) -> bytes:

@@ -104,3 +104,9 @@ def test_slices_dropped_one_by_one_open_their_series_once(make_napari_viewer_pro
 def test_folder_without_a_ct_says_so(tmp_path):
     with pytest.raises(UserError, match="no DICOM files"):
         read(str(tmp_path))
+
+
+def test_several_files_are_several_scans(ct_files):
+    paths = [str(ct_files["straight.nii.gz"]), str(ct_files["permuted.nii"])]
+    layers = read(paths)
+    assert [layer.name for layer in layers] == ["straight", "permuted"] and layers[0].visible

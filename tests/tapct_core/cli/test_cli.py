@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -178,3 +179,26 @@ def test_parsing_imports_nothing_heavy():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.split() == ["False", "False"]
     assert build_parser().prog == "tapct"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+def test_a_name_that_the_terminal_cannot_write_is_escaped(tmp_path, encoding):
+    code = "import sys; from tapct_core.cli import main; main(['info', sys.argv[1]]); print('肝臓')"
+    command = [sys.executable, "-c", code, str(tmp_path / "肝臓.nii")]
+    told = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert told.returncode == 0
+    assert b"\\u809d\\u81d3" in told.stdout and b"\\u809d\\u81d3.nii does not exist" in told.stderr
+
+
+def test_a_persons_word_on_the_values(capsys, tmp_path, ct):
+    import nibabel
+
+    image = nibabel.load(ct)
+    lost = nibabel.Nifti1Image((np.asanyarray(image.dataobj).astype(np.int32) + 1024).astype(np.int16), image.affine)
+    lost.to_filename(tmp_path / "lost.nii.gz")
+    code, _, err = run(capsys, "info", tmp_path / "lost.nii.gz")
+    assert code == 2 and "--hu-offset -1024" in err
+    code, out, _ = run(capsys, "info", tmp_path / "lost.nii.gz", "--hu-offset", "-1024", "--json")
+    assert code == 0 and json.loads(out)["hu_range"] == json.loads(run(capsys, "info", ct, "--json")[1])["hu_range"]
+    code, _, err = run(capsys, "info", ct, "--phase", "2")
+    assert code == 2 and "no phase to choose" in err
