@@ -26,6 +26,7 @@ PALETTE = (
 )  # fmt: skip
 """RGB 0-255, told apart on grey and on each other."""
 MOST_UNDO = 200
+BRUSH_MM = 6
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,13 @@ class LabelClass:
 
 @dataclass(frozen=True)
 class Stroke:
-    """One change of a strokes layer that goes and comes as one: (place, values before, values after) each."""
+    """One change of a layer that goes and comes as one: (place, values before, values after) each.
 
-    layer: ref[Labels]
+    ``owner`` is what the change belongs to and goes with: a scan, whose strokes' layer may be deleted and made again,
+    or a layer.
+    """
+
+    owner: ref[Any]
     edits: tuple[tuple[Any, np.ndarray, np.ndarray], ...]
 
     def put(self, layer: Labels, back: bool) -> None:
@@ -108,6 +113,8 @@ class Painting:
     classes_changed = Signal()
     strokes_changed = Signal(object)
     """The Scan that was painted on, or on which a stroke was undone."""
+    taken_over = Signal(object)
+    """The Scan whose result was painted on: that counts as strokes."""
 
     def __init__(self, session: Session) -> None:
         self._session = ref(session)
@@ -118,6 +125,7 @@ class Painting:
         self._redo: list[Stroke] = []
         session.scan_opened.connect(self.bring_back)
         session.scan_closing.connect(self.put_away)
+        session.part_removed.connect(self._on_part_removed)
 
     def set_classes(self, classes: list[LabelClass]) -> None:
         """Replaces the classes and recolours what is drawn."""
@@ -146,7 +154,7 @@ class Painting:
             if len(place[0]):
                 before = np.full(len(place[0]), value, np.uint8)
                 layer.data[place] = 0
-                self._remember(Stroke(ref(layer), ((place, before, np.zeros_like(before)),)))
+                self._remember(Stroke(ref(scan), ((place, before, np.zeros_like(before)),)))
                 layer.refresh()
                 self.strokes_changed.emit(scan)
         self.set_classes([one for one in self.classes if one.value != value])
@@ -156,6 +164,7 @@ class Painting:
         layer = scan.parts.get("strokes")
         if layer is None:
             layer = self.layer(scan, "strokes", opacity=0.9)
+            layer.brush_size = max(3, round(BRUSH_MM / min(scan.volume.geometry.spacing_mm)))
             self._session().add_part(scan, "strokes", layer)
             self.watch(layer)
         return layer
@@ -206,6 +215,15 @@ class Painting:
         layer.bind_key(SHORTCUTS["layer undo"].key, lambda _: self.undo(), overwrite=True)
         layer.bind_key(SHORTCUTS["layer redo"].key, lambda _: self.redo(), overwrite=True)
 
+    def watch_result(self, layer: Labels) -> None:
+        """What a person paints on a result would be lost with the next stroke: it is taken over as strokes."""
+        layer.events.paint.connect(self._on_result_painted)
+
+    @property
+    def background(self) -> int:
+        """The value of the class called background, 0 if there is none."""
+        return next((one.value for one in self.classes if one.name.strip().casefold() == "background"), 0)
+
     def undo(self) -> bool:
         """Takes the last stroke back, on whatever slice and scan it is; False if there is none."""
         return self._step(self._undo, self._redo, back=True)
@@ -226,11 +244,32 @@ class Painting:
 
     def _on_paint(self, event: Any) -> None:
         layer = event.source
-        edits = tuple(edit_of(atom) for atom in event.value)
-        self._remember(Stroke(ref(layer), edits))
         scan = self._session().scan_of(layer)
         if scan is not None:
+            self._remember(Stroke(ref(scan), tuple(edit_of(atom) for atom in event.value)))
             self.strokes_changed.emit(scan)
+
+    def _on_result_painted(self, event: Any) -> None:
+        scan = self._session().scan_of(event.source)
+        if scan is None:
+            return
+        layer, edits = self.strokes(scan), []
+        for place, _, after in map(edit_of, event.value):
+            before = layer.data[place].copy()
+            edits.append((place, before, np.where(after == 0, self.background, after).astype(before.dtype)))
+        stroke = Stroke(ref(scan), tuple(edits))
+        stroke.put(layer, back=False)
+        self._remember(stroke)
+        layer.refresh()
+        self.strokes_changed.emit(scan)
+        self.taken_over.emit(scan)
+
+    def _on_part_removed(self, scan: Scan, role: str) -> None:
+        """Strokes whose layer was deleted come back with :meth:`undo`."""
+        if role == "strokes" and scan.leaving is not None:
+            index, painted = painted_voxels(scan.leaving.data)
+            if len(index):
+                self._remember(Stroke(ref(scan), ((tuple(index.T), painted, np.zeros_like(painted)),)))
 
     def _remember(self, stroke: Stroke) -> None:
         self._undo.append(stroke)
@@ -241,10 +280,10 @@ class Painting:
         session = self._session()
         while source:
             stroke = source.pop()
-            layer = stroke.layer()
-            scan = session.scan_of(layer) if layer is not None else None
-            if scan is None:  # its scan was closed
+            scan = stroke.owner()
+            if scan is None or scan not in session.scans:  # it was closed
                 continue
+            layer = self.strokes(scan)
             stroke.put(layer, back)
             target.append(stroke)
             session.show(scan)

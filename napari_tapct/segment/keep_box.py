@@ -18,6 +18,7 @@ from ..painting import PALETTE, LabelClass, painting_of
 if TYPE_CHECKING:
     from tapct_core.probe import LinearProbe
 
+    from ..scan import Scan
     from .segmenting import Segmenting
 
 PROBE_FILES = "Probe (*.safetensors)"
@@ -104,9 +105,15 @@ class KeepBox(QGroupBox):
         if path:
             self.export(Path(path))
 
-    def export(self, path: Path) -> Job:
-        """Writes the result of the scan that is shown on the grid of the CT's own file; ``saved`` follows."""
+    def export(self, path: Path) -> None:
+        """Writes the result of the scan that is shown on the grid of the CT's own file; ``saved`` follows.
+
+        A result that is older than the strokes is computed first.
+        """
         scan = self.session.active
+        self._segmenting.once_fresh(scan, lambda: self._write(scan, path))
+
+    def _write(self, scan: Scan, path: Path) -> Job:
         layer = scan.parts["result"]
         classes = painting_of(self.session).classes
         names = {one.value: one.name for one in classes}

@@ -81,6 +81,11 @@ class Results:
         self.put(scan, part)
         self.complete(scan)
 
+    def is_fresh(self, scan: Scan) -> bool:
+        """Whether the whole result of a scan follows the last stroke."""
+        state = self._states.get(scan.parts.get("result"))
+        return state is not None and bool(state.fresh.all())
+
     def fade(self, scan: Scan, just_drawn: bool = False) -> str:
         """Fades the result where the slice on screen is older than the strokes; says so in words, "" without a result.
 
@@ -105,6 +110,7 @@ class Results:
         if layer is None:
             layer = painting_of(self._session).layer(scan, "segmentation", opacity=FRESH)
             self._session.add_part(scan, "result", layer)
+            painting_of(self._session).watch_result(layer)
             self._below_strokes(scan)
         if layer not in self._states:
             self._states[layer] = _State(np.zeros(len(layer.data), bool))

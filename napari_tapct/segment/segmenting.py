@@ -45,6 +45,7 @@ class Segmenting(QObject):
         self.run: Job | None = None
         self.words = ""
         """How far the result of the scan that is shown is."""
+        self._awaited: tuple[Scan, Callable[[], None]] | None = None
         self._loaded = False  # the probe came from a file: strokes are not what it was fitted on
         # At once, not after napari has drawn the stroke, which takes as long as the fit where there is no GPU;
         # what comes within the interval is answered once more at its end.
@@ -52,6 +53,7 @@ class Segmenting(QObject):
         self._debounce.setTimeout(DEBOUNCE_MS)
         self._debounce.triggered.connect(self.update)
         painting_of(session).strokes_changed.connect(living(self._on_strokes))
+        painting_of(session).taken_over.connect(living(self._on_taken_over))
         session.scans_changed.connect(living(self._fade))
         session.features_changed.connect(living(self._on_features))
         session.part_removed.connect(living(self._on_part_removed))
@@ -101,6 +103,17 @@ class Segmenting(QObject):
 
         return Job("Other time points", function, owner=self, part=part, done=lambda _: done())
 
+    def once_fresh(self, scan: Scan, then: Callable[[], None]) -> None:
+        """Calls ``then`` when the whole result of ``scan`` follows the last stroke: now, or after the run that gets it
+        there. The last one asked for counts; a run that fails says so, and nothing is called."""
+        if self.results.is_fresh(scan):
+            then()
+            return
+        self._awaited = (scan, then)
+        self.hinted.emit("It is written as soon as the segmentation has followed the last stroke.")
+        if self.run is None or not self.run.running:
+            self.update()
+
     def _start(self, scan: Scan, painted: list[Painted], probe: LinearProbe | None) -> None:
         target, view, guided = (scan.volume, scan.features), self.results.view(scan), self.guided
         classes, use_hu = list(painting_of(self.session).classes), self.use_hu
@@ -114,7 +127,7 @@ class Segmenting(QObject):
             owner=self,
             part=lambda part: self._on_part(scan, part),
             done=lambda found: self._on_whole(scan),
-            failed=lambda error: self.hinted.emit(sentence("Segmenting", error)),
+            failed=self._on_failed,
         )
         run_for(scan, self.run)
 
@@ -129,6 +142,9 @@ class Segmenting(QObject):
         self._spoil()
         if self.live:
             self.ask()
+
+    def _on_taken_over(self, scan: Scan) -> None:
+        self.hinted.emit("What you paint on the segmentation counts as strokes: it stays, and can be undone.")
 
     def _on_features(self, scan: Scan) -> None:
         if scan.features is not None and scan.features.dim:
@@ -156,6 +172,14 @@ class Segmenting(QObject):
         self.results.complete(scan)
         self._fade()
         self.whole_done.emit()
+        if self._awaited is not None and self._awaited[0] is scan:
+            (_, then), self._awaited = self._awaited, None
+            self.hinted.emit("")
+            then()
+
+    def _on_failed(self, error: Exception) -> None:
+        self._awaited = None
+        self.hinted.emit(sentence("Segmenting", error))
 
     def _on_slice(self, event: Any) -> None:
         self._fade()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
@@ -59,6 +59,7 @@ class SegmentWidget(QWidget):
         self.session.scans_changed.connect(living(self.refresh))
         self.session.features_changed.connect(living(self.refresh))
         self.session.part_removed.connect(living(self.refresh))
+        self.session.viewer.dims.events.ndisplay.connect(living(self._on_display))
         self.refresh()
 
     @property
@@ -150,9 +151,20 @@ class SegmentWidget(QWidget):
             return
         layer = self.painting.strokes(scan)
         layer.selected_label = self.classes.value
-        self.session.viewer.layers.selection.active = layer
+        viewer = self.session.viewer
+        viewer.layers.selection.active = layer
+        if viewer.dims.ndisplay == 3:
+            viewer.dims.ndisplay = 2
+            self.hint.setText("Strokes are painted on slices, so the view is 2D again.")
         layer.mode = "paint"
-        layer.brush_size = max(3, round(6 / min(scan.volume.geometry.spacing_mm)))
+
+    def _on_display(self, event: Any) -> None:
+        """A brush in the 3D view would do nothing, and say nothing."""
+        scan = self.session.active
+        layer = scan.parts.get("strokes") if scan is not None else None
+        if event.value == 3 and layer is not None and layer.mode not in ("pan_zoom", "transform"):
+            layer.mode = "pan_zoom"
+            self.hint.setText("Strokes are painted on slices: press Paint, and the view is 2D again.")
 
     def _on_class(self, value: int) -> None:
         scan = self.session.active

@@ -58,7 +58,7 @@ class MaskStrokes:
         """Takes the last stroke back; False if there is none."""
         while self._strokes:
             stroke = self._strokes.pop()
-            layer = stroke.layer()
+            layer = stroke.owner()
             scan = self._scan_of(layer)
             if scan is not None:
                 stroke.put(layer, back=True)

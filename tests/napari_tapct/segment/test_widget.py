@@ -279,3 +279,71 @@ def test_deleting_the_scan_in_the_middle_is_safe(docked, qtbot):
     qtbot.waitUntil(lambda: not run.running, timeout=LONG)
     assert widget.session.scans == [] and "Open a scan" in widget.state.text()
     assert session_of(viewer) is widget.session
+
+
+def test_strokes_whose_layer_was_deleted_come_back_with_undo(docked, qtbot):
+    viewer, widget = docked
+    two_strokes(viewer, widget, qtbot)
+    scan = widget.session.active
+    painted = scan.parts["strokes"].data.copy()
+    viewer.layers.remove(scan.parts["strokes"])
+    qtbot.wait(50)
+    assert "strokes" not in scan.parts
+    QTest.mouseClick(widget.undo_button, Qt.LeftButton)
+    np.testing.assert_array_equal(scan.parts["strokes"].data, painted)
+    settle(widget, qtbot)
+    QTest.mouseClick(widget.redo_button, Qt.LeftButton)
+    assert not scan.parts["strokes"].data.any()
+
+
+def test_what_is_painted_on_the_result_counts_as_strokes(docked, qtbot):
+    viewer, widget = docked
+    z = two_strokes(viewer, widget, qtbot)
+    scan = widget.session.active
+    result, before = scan.parts["result"], scan.parts["strokes"].data.copy()
+    free = np.argwhere((before[z] == 0) & (result.data[z] == 2))
+    y, x = free[len(free) // 2]
+    viewer.layers.selection.active = result
+    result.brush_size = 1
+    result.mode = "erase"
+    drag(canvas_of(viewer), *[place_on_canvas(viewer, scan, (z, y, x + off)) for off in (-1, 1)])
+    now = scan.parts["strokes"].data
+    assert (now != before).any() and set(np.unique(now[now != before])) == {1}  # erased is background
+    assert "counts as strokes" in widget.hint.text()
+    settle(widget, qtbot)
+    assert (result.data[(now == 1)] == 0).all()
+    QTest.mouseClick(widget.undo_button, Qt.LeftButton)
+    np.testing.assert_array_equal(scan.parts["strokes"].data, before)
+
+
+def test_the_brush_stays_as_a_person_set_it(docked):
+    viewer, widget = docked
+    QTest.mouseClick(widget.paint_button, Qt.LeftButton)
+    layer = widget.session.active.parts["strokes"]
+    layer.brush_size = 17
+    QTest.keyClick(canvas_of(viewer), Qt.Key_P, Qt.ShiftModifier)
+    assert layer.brush_size == 17
+
+
+def test_nobody_paints_in_3d_without_a_word(docked):
+    viewer, widget = docked
+    QTest.mouseClick(widget.paint_button, Qt.LeftButton)
+    layer = widget.session.active.parts["strokes"]
+    viewer.dims.ndisplay = 3
+    assert layer.mode == "pan_zoom" and "2D" in widget.hint.text()
+    QTest.mouseClick(widget.paint_button, Qt.LeftButton)
+    assert viewer.dims.ndisplay == 2 and layer.mode == "paint" and "2D again" in widget.hint.text()
+
+
+def test_an_export_in_the_middle_of_an_update_writes_what_the_last_stroke_says(docked, qtbot, tmp_path):
+    viewer, widget = docked
+    z = two_strokes(viewer, widget, qtbot)
+    scan = widget.session.active
+    older = scan.parts["result"].data.copy()
+    y, x = np.argwhere(older[z] == 2)[0]
+    with qtbot.waitSignal(widget.keep.saved, timeout=LONG):
+        scan.parts["strokes"].paint((z, y, x), 1)
+        widget.keep.export(tmp_path / "out.nii.gz")
+    written = load_labels(tmp_path / "out.nii.gz").labels
+    np.testing.assert_array_equal(written, scan.parts["result"].data)
+    assert written[z, y, x] == 0 and (written != older).any()
