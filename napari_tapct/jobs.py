@@ -19,6 +19,7 @@ from functools import cache
 from typing import Any
 
 from napari.utils.notifications import show_error
+from qtpy.compat import isalive
 from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
@@ -84,11 +85,11 @@ class Job(QObject):
 
     def report(self, done: int, total: int) -> None:
         """``done`` of ``total`` steps are done."""
-        self._reported.emit(int(done), int(total))
+        self._tell(self._reported, int(done), int(total))
 
     def send(self, part: Any) -> None:
         """Hands a part of the result over before the end."""
-        self._sent.emit(part)
+        self._tell(self._sent, part)
 
     def cancelled(self) -> bool:
         """Whether to stop: somebody cancelled or dropped the job, or napari is closing."""
@@ -117,7 +118,15 @@ class Job(QObject):
             self._outcome = self._function(self), None
         except Exception as error:  # every one of them is answered on the interface thread
             self._outcome = None, error
-        self._finished.emit()
+        self._tell(self._finished)
+
+    def _tell(self, signal: Any, *arguments: Any) -> None:
+        """Emits to the interface thread, which may have ended meanwhile, and taken Qt's half of the job with it."""
+        try:
+            signal.emit(*arguments)
+        except RuntimeError:
+            if isalive(self):
+                raise
 
     def _on_reported(self, done: int, total: int) -> None:
         if not self.steps:  # what was there at the start (a resumed run) took no time of ours

@@ -20,7 +20,9 @@ def test_every_python_name_imports(command):
 
 
 def test_widgets_and_samples_are_there():
-    assert {one.display_name for one in MANIFEST.contributions.widgets} == {"Scans", "Features", "Segment", "Follow-up"}
+    assert {one.display_name for one in MANIFEST.contributions.widgets} == {
+        "Start here", "Scans", "Features", "Segment", "Follow-up",
+    }  # fmt: skip
     assert {one.key for one in MANIFEST.contributions.sample_data} == {
         "breathing_pair", "abdomen_pelvis", "synthetic_follow_up",
     }  # fmt: skip
