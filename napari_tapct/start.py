@@ -10,6 +10,7 @@ from napari.settings import get_settings
 from npe2 import PluginManager
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QGroupBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from .panel import fit_width, scrolling_column
 from .preferences import PLUGIN
 from .scans.opening import opener_of
 from .session import session_of
@@ -33,7 +34,7 @@ class StartWidget(QWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.session = session_of(napari_viewer)
-        column = QVBoxLayout(self)
+        column = scrolling_column(self)
         column.addWidget(_words("For research only; not a medical device."))
         column.addWidget(self._own_box())
         self.buttons: dict[str, QPushButton] = {}
@@ -41,6 +42,7 @@ class StartWidget(QWidget):
             column.addWidget(self._task_box(title, widget, sample, words))
         column.addWidget(self._reader_box())
         column.addStretch(1)
+        fit_width(self, column)
 
     def _own_box(self) -> QGroupBox:
         box = QGroupBox("Your scans")

@@ -16,6 +16,7 @@ from ..callbacks import living
 from ..clicks import clicker
 from ..jobs import Job, JobBar
 from ..keys import SHORTCUTS, key_button
+from ..panel import fit_width, scrolling_column
 from ..scan import Scan
 from ..session import run_for, session_of
 from ..torch_loading import load_torch
@@ -42,11 +43,12 @@ class FeaturesWidget(QWidget):
         self._looking: Job | None = None
         self._marks: dict[tuple, bool] = {}
         self._on_gpu = False  # known when an encoder is loaded
-        column = QVBoxLayout(self)
+        column = scrolling_column(self)
         column.addWidget(self._encoder_box())
         column.addWidget(self._embed_box())
         column.addWidget(self._look_box())
         column.addStretch(1)
+        fit_width(self, column)
         self.session.scans_changed.connect(living(self.refresh))
         self.session.features_changed.connect(living(self._on_features))
         self.refresh()

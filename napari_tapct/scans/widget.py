@@ -27,6 +27,7 @@ from tapct_core.io.suffixes import BY_FORMAT
 from ..autosave import autosave_of, read_back, take_up, unfinished
 from ..callbacks import living
 from ..jobs import Job, JobBar, sentence
+from ..panel import fit_width, scrolling_column
 from ..session import session_of
 from ..status import StatusLine
 from ..unfinished_box import UnfinishedBox
@@ -54,7 +55,7 @@ class ScansWidget(QWidget):
         self.opener = Opener(self.session, self, self.bar.watch)
         open_with(self.session, self.opener)
         self.opener.opened.connect(self.opened)
-        column = QVBoxLayout(self)
+        column = scrolling_column(self)
         autosave_of(self.session)
         self.unfinished_box = UnfinishedBox("Unfinished work", unfinished(), self._on_resume)
         column.addWidget(self.unfinished_box)
@@ -64,6 +65,7 @@ class ScansWidget(QWidget):
         column.addWidget(self._time_points(), 1)
         column.addWidget(WindowBox(self.session))
         column.addWidget(self._under_the_mouse())
+        fit_width(self, column)
         self.session.scans_changed.connect(living(self.refresh))
         self.session.features_changed.connect(living(self._on_features))
         self.refresh()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QGroupBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QGroupBox, QLabel, QPushButton, QWidget
 
 from ..autosave import autosave_of
 from ..callbacks import living
@@ -16,6 +16,7 @@ from ..jobs import Job, JobBar
 from ..keys import key_button
 from ..layers import placement
 from ..painting import painting_of
+from ..panel import fit_width, scrolling_column
 from ..scan import Scan
 from ..session import run_for, session_of
 from .class_table import ClassTable
@@ -44,12 +45,13 @@ class SegmentWidget(QWidget):
         autosave_of(self.session)
         self.bar = JobBar()
         self.segmenting = Segmenting(self.session, self)
-        column = QVBoxLayout(self)
+        column = scrolling_column(self)
         column.addWidget(self._class_box())
         column.addWidget(self._result_box())
         self.keep = KeepBox(self.segmenting, self.bar)
         column.addWidget(self.keep)
         column.addStretch(1)
+        fit_width(self, column)
         self.segmenting.slice_done.connect(self.slice_done)
         self.segmenting.whole_done.connect(self.whole_done)
         self.segmenting.changed.connect(self.refresh)

@@ -10,8 +10,9 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QPushButton
 
 from napari_tapct.__main__ import fill, main
+from napari_tapct.inner import main_window
 from napari_tapct.session import session_of
-from napari_tapct.start import file_patterns
+from napari_tapct.start import file_patterns, open_widgets
 from tapct_core.errors import UserError
 
 LONG = 60_000
@@ -73,3 +74,13 @@ def test_a_wrong_path_is_one_line(capsys, tmp_path):
     assert main([str(tmp_path / "no.nii.gz")]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "no.nii.gz" in said
+
+
+def test_all_widgets_together_fit_a_laptop(make_napari_viewer_proxy, qtbot):
+    viewer = make_napari_viewer_proxy(show=True)
+    viewer.window.resize(1366, 768)
+    open_widgets(viewer, ("Start here", "Scans", "Features", "Segment", "Follow-up"))
+    qtbot.wait(300)
+    window = main_window(viewer.__wrapped__)
+    assert window.height() <= 768 and window.width() <= 1366
+    assert window.minimumSizeHint().height() <= 720
