@@ -157,14 +157,9 @@ def turn(scan: Path) -> dict[str, list[float]]:
 
 
 def strokes(viewer, session, segment) -> list[float]:
-    """Median over strokes, each on the slice on screen while nothing of the one before still runs.
-
-    The visible slice is computed without the image's edges, so they are left out of the whole scan as well, which
-    nobody waits for here.
-    """
+    """Median over strokes, each on the slice on screen while nothing of the one before still runs."""
     from napari_tapct.painting import painting_of
 
-    segment.guided.setChecked(False)
     scan = session.active
     layer = painting_of(session).strokes(scan)
     layer.brush_size = 6

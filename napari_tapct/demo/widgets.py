@@ -108,7 +108,6 @@ def segment(viewer: Viewer) -> None:
     layer = painting_of(session).strokes(session.active)
     look(viewer, session, np.array([SHOWN, 50.0, 61.0]) / np.array(session.active.volume.hu.shape))
     layer.brush_size = 1
-    widget.use_hu.setChecked(True)
     labels = load_sample("abdomen_pelvis")["labels"]
     for z in PAINTED:
         for value, (_, names) in enumerate(TISSUES, start=1):

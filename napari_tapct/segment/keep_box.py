@@ -56,10 +56,12 @@ class KeepBox(QGroupBox):
 
     def refresh(self, has_features: bool) -> None:
         """Enables what can be done with the scan that is shown."""
-        scan, probe = self.session.active, self._segmenting.probe
-        self.load_button.setEnabled(has_features)
-        self.save_button.setEnabled(has_features and probe is not None)
-        self.apply_button.setEnabled(probe is not None and len(self.session.scans) > 1)
+        scan, loaded = self.session.active, self._segmenting.probe is not None
+        learned = loaded or any(one.features is not None for one in self._segmenting.painted)
+        self.load_button.setEnabled(has_features or loaded)
+        self.load_button.setText("Let the probe go" if loaded else "Load probe …")
+        self.save_button.setEnabled(learned)
+        self.apply_button.setEnabled(learned and len(self.session.scans) > 1)
         self.export_button.setEnabled(scan is not None and "result" in scan.parts)
 
     def apply_to_others(self) -> Job | None:
@@ -80,10 +82,16 @@ class KeepBox(QGroupBox):
 
     def save_probe(self, path: Path) -> Job:
         """Writes what was learned; ``saved`` follows."""
-        probe = self._segmenting.probe
-        return self._file_job(f"Saving {path.name}", lambda job: probe.save(path), lambda _: self.saved.emit(str(path)))
+
+        def save(job: Job) -> Path:
+            return self._segmenting.learned(job).save(path)
+
+        return self._file_job(f"Saving {path.name}", save, lambda _: self.saved.emit(str(path)))
 
     def _on_load(self) -> None:
+        if self._segmenting.probe is not None:
+            self._segmenting.take(None)
+            return
         path, _ = QFileDialog.getOpenFileName(self, "Load a probe", "", PROBE_FILES)
         if path:
             self.load_probe(Path(path))

@@ -14,7 +14,7 @@ from ..painting import painting_of
 if TYPE_CHECKING:
     from ..scan import Scan
     from ..session import Session
-    from .live import Part, Region
+    from .live import Part
 
 FRESH, STALE = 0.6, 0.25
 """Opacity of the result."""
@@ -23,9 +23,11 @@ VALUES = 256
 
 @dataclass
 class _State:
-    """Which slices along z are up to date, and how many voxels of each label there are in those."""
+    """Which slices along z follow the strokes, at least as a preview; which for good, and the voxels of each label in
+    those."""
 
     fresh: np.ndarray
+    final: np.ndarray
     counts: np.ndarray = field(default_factory=lambda: np.zeros(VALUES, np.int64))
 
 
@@ -36,43 +38,39 @@ class Results:
         self._session = session
         self._states: WeakKeyDictionary[Labels, _State] = WeakKeyDictionary()
 
-    def view(self, scan: Scan) -> Region:
-        """The slice on screen as a region of the scan; in 3D its middle slice."""
+    def slice_shown(self, scan: Scan) -> int | None:
+        """The slice along z that is on screen; None where other planes, or 3D, are."""
         viewer = self._session.viewer
-        place = np.rint(scan.layer.world_to_data(viewer.dims.point)).astype(int)
-        region = [slice(0, n) for n in scan.volume.hu.shape]
-        for axis in viewer.dims.not_displayed:
-            here = int(np.clip(place[axis], 0, scan.volume.hu.shape[axis] - 1))
-            region[axis] = slice(here, here + 1)
-        if not viewer.dims.not_displayed:
-            middle = scan.volume.hu.shape[0] // 2
-            region[0] = slice(middle, middle + 1)
-        return tuple(region)
+        if 0 not in viewer.dims.not_displayed:
+            return None
+        here = int(np.rint(scan.layer.world_to_data(viewer.dims.point))[0])
+        return int(np.clip(here, 0, scan.volume.hu.shape[0] - 1))
 
     def spoil(self) -> None:
         """What is drawn is older than the strokes now."""
         for state in self._states.values():
-            state.fresh[:] = False
+            state.fresh[:] = state.final[:] = False
             state.counts[:] = 0
 
-    def put(self, scan: Scan, part: Part) -> None:
-        """Draws a part of a segmentation."""
+    def put(self, scan: Scan, part: Part) -> bool:
+        """Draws a part of a segmentation; whether with it what is on screen has come to follow the strokes."""
         layer = self._layer(scan)
-        state = self._states[layer]
+        state, seen, span = self._states[layer], self._seen(scan), part.region[0]
+        before = bool(state.fresh[seen].all())
         layer.data[part.region] = part.labels
-        whole = all(span == slice(0, n) for span, n in zip(part.region[1:], layer.data.shape[1:], strict=True))
-        if part.counts is not None:
+        state.fresh[span] = True
+        if part.final:
+            state.final[span] = True
             state.counts += part.counts
-        if whole:
-            state.fresh[part.region[0]] = True
-        seen = self.view(scan)[0]
-        if not whole or (part.region[0].start < seen.stop and seen.start < part.region[0].stop):
+        if span.start < seen.stop and seen.start < span.stop:
             layer.refresh(extent=False, thumbnail=False)
+        return not before and bool(state.fresh[seen].all())
 
     def complete(self, scan: Scan) -> None:
         """All parts of a segmentation are there."""
         layer = self._layer(scan)
-        self._states[layer].fresh[:] = True
+        state = self._states[layer]
+        state.fresh[:] = state.final[:] = True
         layer.refresh()
 
     def replace(self, scan: Scan, part: Part) -> None:
@@ -84,7 +82,7 @@ class Results:
     def is_fresh(self, scan: Scan) -> bool:
         """Whether the whole result of a scan follows the last stroke."""
         state = self._states.get(scan.parts.get("result"))
-        return state is not None and bool(state.fresh.all())
+        return state is not None and bool(state.final.all())
 
     def fade(self, scan: Scan, just_drawn: bool = False) -> str:
         """Fades the result where the slice on screen is older than the strokes; says so in words, "" without a result.
@@ -95,15 +93,20 @@ class Results:
         state = self._states.get(layer) if layer is not None else None
         if state is None:
             return ""
-        good = just_drawn or bool(state.fresh[self.view(scan)[0]].all())
+        good = just_drawn or bool(state.fresh[self._seen(scan)].all())
         if layer.opacity != (FRESH if good else STALE):
             if good:
                 layer.refresh(extent=False, thumbnail=False)
             layer.opacity = FRESH if good else STALE
-        if state.fresh.all():
+        if state.final.all():
             return "Up to date: " + self._shares(scan, state.counts)
         shown_slice = "this slice is up to date" if good else "this slice is OLDER than your strokes"
-        return f"Following the strokes: {shown_slice}, {state.fresh.mean():.0%} of the scan done."
+        return f"Following the strokes: {shown_slice}, {state.final.mean():.0%} of the scan done."
+
+    def _seen(self, scan: Scan) -> slice:
+        """The slices along z that the view shows a part of."""
+        here = self.slice_shown(scan)
+        return slice(0, scan.volume.hu.shape[0]) if here is None else slice(here, here + 1)
 
     def _layer(self, scan: Scan) -> Labels:
         layer = scan.parts.get("result")
@@ -113,7 +116,7 @@ class Results:
             painting_of(self._session).watch_result(layer)
             self._below_strokes(scan)
         if layer not in self._states:
-            self._states[layer] = _State(np.zeros(len(layer.data), bool))
+            self._states[layer] = _State(*np.zeros((2, len(layer.data)), bool))
         return layer
 
     def _below_strokes(self, scan: Scan) -> None:

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import QSignalDebouncer
 
 from ..callbacks import living
 from ..jobs import Job, sentence
-from ..painting import painting_of
+from ..painting import LabelClass, painting_of
 from ..scan import Scan
 from ..session import Session, run_for
-from .live import Painted, Part, segment, warm_up, whole_part
+from .live import Part, delineate, fitted, predict, warm_up, whole_part
 from .results import Results
+from .strokes import Painted, stroke_labels
 
 if TYPE_CHECKING:
+    from tapct_core.delineation import Delineation
     from tapct_core.probe import LinearProbe
-
-    from ..painting import LabelClass
 
 DEBOUNCE_MS = 15
 
 
 class Segmenting(QObject):
-    """The probe of a session and its runs. The newest run wins; those before it are dropped."""
+    """The results of a session and their runs. The newest run wins; those before it are dropped.
+
+    A scan's own strokes decide. Where a scan has none, or a probe was loaded, the probe (of the strokes on other
+    scans, or the loaded one) says what places look like, and strokes correct it.
+    """
 
     slice_done = Signal()
     """The slice on screen follows the last stroke."""
     whole_done = Signal()
     changed = Signal()
-    """A probe is there, or a result has changed."""
+    """A result, or what it is made with, has changed."""
     hinted = Signal(str)
     """What to paint next, or why nothing came of it."""
 
@@ -40,13 +45,14 @@ class Segmenting(QObject):
         self.session = session
         self.results = Results(session)
         self.probe: LinearProbe | None = None
-        self.live, self.guided, self.use_hu = True, True, False
-        """Follow every stroke; pull borders to edges of HU; learn from HU as well."""
+        """One that was loaded."""
+        self.live, self.alone = True, False
+        """Follow every stroke; show what a linear probe says alone, without edges of the image."""
         self.run: Job | None = None
         self.words = ""
         """How far the result of the scan that is shown is."""
+        self._delineations: WeakKeyDictionary[Scan, Delineation] = WeakKeyDictionary()
         self._awaited: tuple[Scan, Callable[[], None]] | None = None
-        self._loaded = False  # the probe came from a file: strokes are not what it was fitted on
         # At once, not after napari has drawn the stroke, which takes as long as the fit where there is no GPU;
         # what comes within the interval is answered once more at its end.
         self._debounce = QSignalDebouncer(policy=QSignalDebouncer.EmissionPolicy.Leading, parent=self)
@@ -65,37 +71,51 @@ class Segmenting(QObject):
         """Computes now, and once more for all that is asked in the next moments."""
         self._debounce.throttle()
 
-    def update(self) -> None:
-        """Fits the strokes and segments the scan that is shown, its visible slice first."""
-        scan = self.session.active
-        if scan is None or scan.features is None or not scan.features.dim:
-            return
-        painted = [
-            Painted(one.volume, one.features, one.parts["strokes"].data)
-            for one in self.session.scans
-            if one.features is not None and "strokes" in one.parts
-        ]
-        if painted or self._loaded:
-            self._spoil()
-            self._start(scan, painted, self.probe if self._loaded else None)
+    @property
+    def painted(self) -> list[Painted]:
+        """The scans with strokes."""
+        found = [_painted(scan) for scan in self.session.scans]
+        return [one for one in found if one is not None and one.strokes.any()]
 
-    def take(self, probe: LinearProbe, classes: list[LabelClass]) -> None:
-        """Takes a probe from a file with its classes, and segments the scan that is shown with it."""
-        painting_of(self.session).set_classes(classes)
-        self.probe, self._loaded = probe, True
+    @property
+    def answered(self) -> Delineation | None:
+        """What is known of the scan that is shown, and how surely; None before its first whole result."""
+        found = self._delineations.get(self.session.active)
+        return found if found is not None and found.answer is not None else None
+
+    def update(self) -> None:
+        """Segments the scan that is shown from the strokes, its visible slice first. The newest call wins."""
+        scan = self.session.active
+        if scan is not None and (self.painted or self.probe is not None):
+            self._spoil()
+            self._start(scan)
+
+    def take(self, probe: LinearProbe | None, classes: list[LabelClass] | None = None) -> None:
+        """Takes a probe from a file with its classes, or lets it go, and segments the scan that is shown."""
+        if classes:
+            painting_of(self.session).set_classes(classes)
+        self.probe = probe
         self.update()
         self.changed.emit()
 
+    def learned(self, job: Job) -> LinearProbe:
+        """The probe that was loaded, else one of all strokes; on a worker's thread. Raises UserError without enough."""
+        return self.probe or fitted(job, self.painted, list(painting_of(self.session).classes))
+
     def apply_to(self, scans: list[Scan], done: Callable[[], None]) -> Job:
-        """A job that segments other scans with the probe, one after the other; not started yet."""
-        probe, guided = self.probe, self.guided
-        targets = [(scan.volume, scan.features) for scan in scans]
+        """A job that segments other scans with what was learned, one after the other; not started yet."""
+        classes = list(painting_of(self.session).classes)
+        painted = [_painted(scan) for scan in scans]
 
         def function(job: Job) -> None:
-            for number, (volume, features) in enumerate(targets):
-                labels = probe.predict(features, volume, guided=guided, cancel=job.cancelled)
-                job.send((number, whole_part(labels.labels, probe)))
-                job.report(number + 1, len(targets))
+            from tapct_core.delineation import Delineation
+
+            probe = self.learned(job)
+            for number, (scan, own) in enumerate(zip(scans, painted, strict=True)):
+                strokes = stroke_labels(own, classes) if own is not None else None
+                labels = Delineation(scan.volume, scan.features, probe).run(strokes, job.cancelled).labels
+                job.send((number, whole_part(labels)))
+                job.report(number + 1, len(scans))
 
         def part(found: tuple[int, Part]) -> None:
             if scans[found[0]] in self.session.scans:
@@ -114,12 +134,21 @@ class Segmenting(QObject):
         if self.run is None or not self.run.running:
             self.update()
 
-    def _start(self, scan: Scan, painted: list[Painted], probe: LinearProbe | None) -> None:
-        target, view, guided = (scan.volume, scan.features), self.results.view(scan), self.guided
-        classes, use_hu = list(painting_of(self.session).classes), self.use_hu
+    def _start(self, scan: Scan) -> None:
+        classes, view, alone = list(painting_of(self.session).classes), self.results.slice_shown(scan), self.alone
+        own, loaded, painted = _painted(scan), self.probe, self.painted
 
-        def function(job: Job) -> LinearProbe:
-            return segment(job, painted, target, classes, view, guided, use_hu, probe)
+        def function(job: Job) -> Delineation | None:
+            strokes = stroke_labels(own, classes) if own is not None else None
+            if alone:
+                probe = loaded or fitted(job, painted, classes)
+                predict(job, probe, scan.volume, scan.features, strokes, view)
+                return None
+            # Strokes of this scan are enough; without any, those on other scans tell by a probe.
+            probe = loaded if loaded is not None or strokes is not None else fitted(job, painted, classes)
+            delineation = self._delineation(scan, probe)
+            delineate(job, delineation, strokes, classes, view)
+            return delineation
 
         self.run = Job(
             f"Segmenting {scan.name}",
@@ -131,6 +160,16 @@ class Segmenting(QObject):
         )
         run_for(scan, self.run)
 
+    def _delineation(self, scan: Scan, probe: LinearProbe | None) -> Delineation:
+        """That of a scan, kept as long as its features and the probe are the same."""
+        from tapct_core.delineation import Delineation
+
+        features = scan.features if scan.features is not None and scan.features.dim else None
+        found = self._delineations.get(scan)
+        if found is None or found.features is not features or found.probe is not probe:
+            found = self._delineations[scan] = Delineation(scan.volume, features, probe)
+        return found
+
     def _spoil(self) -> None:
         if self.run is not None:
             self.run.drop()
@@ -138,7 +177,6 @@ class Segmenting(QObject):
         self._fade()
 
     def _on_strokes(self, scan: Scan) -> None:
-        self._loaded = False
         self._spoil()
         if self.live:
             self.ask()
@@ -147,26 +185,21 @@ class Segmenting(QObject):
         self.hinted.emit("What you paint on the segmentation counts as strokes: it stays, and can be undone.")
 
     def _on_features(self, scan: Scan) -> None:
-        if scan.features is not None and scan.features.dim:
-            features = scan.features
-            run_for(scan, Job("Making ready", lambda job: warm_up(features), owner=self))
-            if scan is self.session.active:
-                self.ask()
+        run_for(scan, Job("Making ready", lambda job: warm_up(self._delineation(scan, self.probe)), owner=self))
+        if scan is self.session.active:
+            self.ask()
 
     def _on_part_removed(self, scan: Scan, role: str) -> None:
         if role == "strokes":
             self._on_strokes(scan)
 
     def _on_part(self, scan: Scan, part: Part) -> None:
-        self.results.put(scan, part)
+        first = self.results.put(scan, part)
         if part.hint is not None:
             self.hinted.emit(part.hint)
-        if part.probe is None:
-            self._fade()
-            return
-        self.probe = part.probe
-        self._fade(just_drawn=True)
-        self.slice_done.emit()
+        self._fade(just_drawn=first)
+        if first:
+            self.slice_done.emit()
 
     def _on_whole(self, scan: Scan) -> None:
         self.results.complete(scan)
@@ -188,3 +221,8 @@ class Segmenting(QObject):
         scan = self.session.active
         self.words = self.results.fade(scan, just_drawn) if scan is not None else ""
         self.changed.emit()
+
+
+def _painted(scan: Scan) -> Painted | None:
+    layer = scan.parts.get("strokes")
+    return Painted(scan.volume, scan.features, layer.data) if layer is not None else None

@@ -17,16 +17,14 @@ from ..keys import key_button
 from ..layers import placement
 from ..painting import painting_of
 from ..panel import fit_width, scrolling_column
-from ..scan import Scan
 from ..session import run_for, session_of
 from .class_table import ClassTable
 from .keep_box import KeepBox
+from .live import probability
 from .segmenting import Segmenting
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
-
-    from tapct_core.probe import LinearProbe
 
 
 class SegmentWidget(QWidget):
@@ -64,11 +62,6 @@ class SegmentWidget(QWidget):
         self.session.viewer.dims.events.ndisplay.connect(living(self._on_display))
         self.refresh()
 
-    @property
-    def probe(self) -> LinearProbe | None:
-        """What was learned from the strokes, or loaded."""
-        return self.segmenting.probe
-
     # The form.
 
     def _class_box(self) -> QGroupBox:
@@ -90,17 +83,15 @@ class SegmentWidget(QWidget):
         box = QGroupBox("Result")
         grid = QGridLayout(box)
         self.live = QCheckBox("Follow every stroke")
-        self.guided = QCheckBox("Follow edges of the image")
-        self.guided.setToolTip("Features are coarser than voxels; edges of HU pull the borders into place")
-        self.use_hu = QCheckBox("Learn from HU as well")
-        self.use_hu.setToolTip(
-            "Beside the features, HU at and round each voxel are learned from: details smaller than a token can be "
-            "told apart, and computing the whole scan takes longer"
+        self.alone = QCheckBox("Linear probe alone")
+        self.alone.setToolTip(
+            "What a linear layer on the features says, as papers evaluate it: coarse, without the image's edges"
         )
-        for box_, name in ((self.live, "live"), (self.guided, "guided"), (self.use_hu, "use_hu")):
+        for box_, name in ((self.live, "live"), (self.alone, "alone")):
             box_.setChecked(getattr(self.segmenting, name))
             box_.toggled.connect(lambda on, name=name: self._on_option(name, on))
         self.update_button = key_button(self.session.viewer, "update", self.update_result)
+        self.next_button = key_button(self.session.viewer, "unsure slice", self.go_to_unsure)
         self.state = _wrapped()
         self.probability_button = self._button(
             "Probability", "Of the class that is selected above, as a layer", self.show_probability
@@ -109,13 +100,13 @@ class SegmentWidget(QWidget):
             "Uncertainty", "Bright where the best two classes are nearly as likely", self.show_uncertainty
         )
         grid.addWidget(self.live, 0, 0)
-        grid.addWidget(self.guided, 0, 1)
-        grid.addWidget(self.use_hu, 1, 0, 1, 2)
-        grid.addWidget(self.state, 2, 0, 1, 2)
-        grid.addWidget(self.update_button, 3, 0, 1, 2)
-        grid.addWidget(self.probability_button, 4, 0)
-        grid.addWidget(self.uncertainty_button, 4, 1)
-        grid.addWidget(self.bar, 5, 0, 1, 2)
+        grid.addWidget(self.alone, 0, 1)
+        grid.addWidget(self.state, 1, 0, 1, 2)
+        grid.addWidget(self.next_button, 2, 0)
+        grid.addWidget(self.update_button, 2, 1)
+        grid.addWidget(self.probability_button, 3, 0)
+        grid.addWidget(self.uncertainty_button, 3, 1)
+        grid.addWidget(self.bar, 4, 0, 1, 2)
         return box
 
     def _button(self, text: str, hint: str, slot: Callable) -> QPushButton:
@@ -126,23 +117,22 @@ class SegmentWidget(QWidget):
 
     def refresh(self, *_: object) -> None:
         """Says what can be done with the scan that is shown."""
-        scan = self.session.active
+        scan, segmenting = self.session.active, self.segmenting
         has = scan is not None and scan.features is not None and scan.features.dim > 0
         self.paint_button.setEnabled(scan is not None)
         self.undo_button.setEnabled(self.painting.undo_count > 0)
         self.redo_button.setEnabled(self.painting.redo_count > 0)
-        self.update_button.setEnabled(has)
-        for button in (self.probability_button, self.uncertainty_button):
-            button.setEnabled(has and self.probe is not None)
+        self.update_button.setEnabled(scan is not None)
+        self.alone.setEnabled(has)
+        for button in (self.probability_button, self.uncertainty_button, self.next_button):
+            button.setEnabled(segmenting.answered is not None)
         self.keep.refresh(has)
-        if scan is None:
-            self.state.setText("Open a scan first.")
-        elif not has:
-            self.state.setText("This scan has no features yet: compute them in the Features widget. You can paint now.")
-        elif "result" not in scan.parts:
-            self.state.setText("Paint a stroke of each class; the result follows.")
-        else:
-            self.state.setText(self.segmenting.words)
+        words = "Open a scan first."
+        if scan is not None:
+            words = segmenting.words or "Paint a stroke of each class; the result follows."
+            if not has:
+                words += " <i>By HU alone: with features (Features widget) far fewer strokes are needed.</i>"
+        self.state.setText(words)
 
     # Painting.
 
@@ -190,30 +180,29 @@ class SegmentWidget(QWidget):
         if name != "live":
             self.segmenting.ask()
 
+    def go_to_unsure(self) -> None:
+        """Shows the slice where the next stroke would help most."""
+        scan, answered = self.session.active, self.segmenting.answered
+        place = answered.next_slice() if answered is not None else None
+        if place is not None:
+            index = np.rint(scan.layer.world_to_data(self.session.viewer.dims.point))
+            self.session.look_at(scan, (place, *index[1:]))
+
     def show_probability(self) -> None:
         """How likely the selected class is, everywhere in the scan that is shown."""
-        value, probe, scan = self.classes.value, self.probe, self.session.active
+        value, found = self.classes.value, self.segmenting.answered
         name = next((one.name for one in self.painting.classes if one.value == value), str(value))
-        self._show_map(
-            scan,
-            "probability",
-            f"{scan.name}: probability of {name}",
-            "viridis",
-            lambda: probe.probabilities(scan.features, scan.volume, value=value),
-        )
+        self._show_map("probability", f"probability of {name}", "viridis", lambda: probability(found, value))
 
     def show_uncertainty(self) -> None:
-        """Where the probe wavers, everywhere in the scan that is shown."""
-        probe, scan = self.probe, self.session.active
-        self._show_map(
-            scan,
-            "uncertainty",
-            f"{scan.name}: uncertainty",
-            "magma",
-            lambda: probe.uncertainty(scan.features, scan.volume),
-        )
+        """Where the two likeliest classes are nearly as likely, everywhere in the scan that is shown."""
+        found = self.segmenting.answered
+        self._show_map("uncertainty", "uncertainty", "magma", lambda: found.uncertainty())
 
-    def _show_map(self, scan: Scan, role: str, name: str, colormap: str, compute: Callable) -> None:
+    def _show_map(self, role: str, what: str, colormap: str, compute: Callable) -> None:
+        scan = self.session.active
+        name = f"{scan.name}: {what}"
+
         def done(values: np.ndarray) -> None:
             layer = Image(
                 values,
