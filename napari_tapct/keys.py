@@ -78,7 +78,10 @@ _TABLE = (
     ("Segment", "layer undo", "Control-Z", "Undo", "The same, while a layer is painted on, a lesion's mask too"),
     ("Segment", "layer redo", "Control-Shift-Z", "Redo", "The same, while strokes are painted"),
     ("Segment", "update", "Shift-U", "Update", "Segments the scan from the strokes now"),
-    ("Segment", "unsure slice", "Shift-N", "Next slice to paint", "Goes to the slice where a stroke would help most"),
+    (
+        "Segment", "unsure slice", "Control-Shift-N", "Next slice to paint",
+        "Goes to the slice where a stroke would help most",
+    ),
     (
         "Follow-up", "mark", "Shift-L", "Mark lesions",
         "While this is on, a click on a scan marks a lesion there, or selects the one that is there already",

@@ -16,7 +16,7 @@ from ..painting import LabelClass
 from .strokes import Painted, missing_strokes, stroke_labels
 
 if TYPE_CHECKING:
-    from tapct_core.delineation import Delineation
+    from tapct_core.delineation.engine import Delineation
     from tapct_core.features import FeatureMap
     from tapct_core.probe import LinearProbe
 

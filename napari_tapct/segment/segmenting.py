@@ -19,7 +19,7 @@ from .results import Results
 from .strokes import Painted, stroke_labels
 
 if TYPE_CHECKING:
-    from tapct_core.delineation import Delineation
+    from tapct_core.delineation.engine import Delineation
     from tapct_core.probe import LinearProbe
 
 DEBOUNCE_MS = 15
@@ -108,7 +108,7 @@ class Segmenting(QObject):
         painted = [_painted(scan) for scan in scans]
 
         def function(job: Job) -> None:
-            from tapct_core.delineation import Delineation
+            from tapct_core.delineation.engine import Delineation
 
             probe = self.learned(job)
             for number, (scan, own) in enumerate(zip(scans, painted, strict=True)):
@@ -162,7 +162,7 @@ class Segmenting(QObject):
 
     def _delineation(self, scan: Scan, probe: LinearProbe | None) -> Delineation:
         """That of a scan, kept as long as its features and the probe are the same."""
-        from tapct_core.delineation import Delineation
+        from tapct_core.delineation.engine import Delineation
 
         features = scan.features if scan.features is not None and scan.features.dim else None
         found = self._delineations.get(scan)

@@ -12,7 +12,8 @@ from napari_tapct.painting import LabelClass
 from napari_tapct.segment.live import delineate
 from napari_tapct.segment.strokes import missing_strokes
 from napari_tapct.session import session_of
-from tapct_core.delineation import WalkCancelled, segment
+from tapct_core.delineation.multigrid import WalkCancelled
+from tapct_core.delineation.segment import segment
 from tapct_core.embedding import embed_cached
 from tapct_core.encoders import load_encoder
 from tapct_core.geometry import Geometry
@@ -207,7 +208,8 @@ def test_a_stroke_corrects_a_loaded_probe_and_loses_neither_it_nor_its_classes(d
     y, x = np.argwhere(before[z] == 2)[len(np.argwhere(before[z] == 2)) // 2]
     paint(viewer, widget, 1, (z, y, max(2, x - 3)), (z, y, min(37, x + 3)))
     settle(widget, qtbot)
-    assert widget.segmenting.probe is probe and [one.name for one in widget.painting.classes] == ["background", "lesion"]
+    assert widget.segmenting.probe is probe
+    assert [one.name for one in widget.painting.classes] == ["background", "lesion"]
     painted = scan.parts["strokes"].data == 1
     assert painted.any() and (scan.parts["result"].data[painted] == 0).all() and (scan.parts["result"].data == 2).any()
     QTest.mouseClick(widget.keep.load_button, Qt.LeftButton)  # "Let the probe go"
@@ -380,7 +382,7 @@ def test_one_key_goes_to_the_slice_where_a_stroke_would_help_most(docked, qtbot)
     viewer, widget = docked
     assert not widget.next_button.isEnabled()
     z = two_strokes(viewer, widget, qtbot)
-    QTest.keyClick(canvas_of(viewer), Qt.Key_N, Qt.ShiftModifier)
+    QTest.keyClick(canvas_of(viewer), Qt.Key_N, Qt.ControlModifier | Qt.ShiftModifier)
     here = widget.segmenting.results.slice_shown(widget.session.active)
     assert here != z and here == widget.segmenting.answered.next_slice()
 
