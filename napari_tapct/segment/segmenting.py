@@ -80,7 +80,8 @@ class Segmenting(QObject):
     @property
     def answered(self) -> Delineation | None:
         """What is known of the scan that is shown, and how surely; None before its first whole result."""
-        found = self._delineations.get(self.session.active)
+        scan = self.session.active
+        found = self._delineations.get(scan) if scan is not None else None
         return found if found is not None and found.answer is not None else None
 
     def update(self) -> None:
