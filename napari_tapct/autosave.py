@@ -27,6 +27,7 @@ from tapct_core.atomic import atomic_folder, atomic_path
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
+from tapct_core.strict_json import read_json
 from tapct_core.volume import CTVolume, Source
 
 from .jobs import Job
@@ -192,7 +193,7 @@ def _keep_volume(folder: Path, volume: CTVolume) -> str:
 
 
 def _read_words(folder: Path) -> dict[str, Any]:
-    words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+    words = read_json(folder / WORDS, 1 << 26)
     if words["format"] != FORMAT:
         raise ValueError(words["format"])
     return words

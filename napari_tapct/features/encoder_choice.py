@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tapct_core.encoders import PACKAGED, PRESETS, UNTRAINED, list_encoders
+from tapct_core.strict_json import read_json
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _choice(row: dict[str, Any]) -> Choice:
 
 def _licence(folder: Path) -> str:
     try:
-        words = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("licence", "")
+        words = read_json(folder / "config.json").get("licence", "")
     except (OSError, ValueError, AttributeError):
         return "It has no readable config.json."
     return f"Licence: {words or 'not stated in its config.json'}."

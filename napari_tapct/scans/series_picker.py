@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QListWidget, QList
 
 from tapct_core.hu_windows import SOFT_TISSUE
 from tapct_core.io import SeriesInfo
+from tapct_core.io.dicom_opening import open_dicom, require_size
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +22,10 @@ THUMBNAIL = 96
 
 def thumbnail(series: SeriesInfo) -> np.ndarray | None:
     """The slice half way along as grey levels, uint8 (rows, columns), in the soft tissue window; None if unreadable."""
-    import pydicom
-
+    rows, columns = series.shape[1:]
     try:
-        header = pydicom.dcmread(series.middle_file)
+        header = open_dicom(series.middle_file, pixel_bytes=rows * columns * 8)
+        require_size(header, rows, columns, series.middle_file.name)
         step = max(1, max(header.Rows, header.Columns) // (2 * THUMBNAIL))
         stored = header.pixel_array[::step, ::step].astype(np.float32)
         hu = stored * float(header.get("RescaleSlope", 1)) + float(header.get("RescaleIntercept", 0))

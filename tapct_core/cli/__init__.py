@@ -63,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left, as `head` does
         sys.stderr.close()
         return 1
+    except MemoryError:
+        print(f"{program}: there is not enough memory for this; close other programs or take a part", file=sys.stderr)
     except OSError as error:
         remedy = "free some space and run it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path"
         print(f"{program}: {error.strerror or error}: {error.filename or 'output'}; {remedy}", file=sys.stderr)

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import open_regular
 from ..geometry import axis_codes
 from ..volume import CTVolume, LabelMap
 from . import dicom, itk, nifti
@@ -93,7 +94,7 @@ def kind_of(path: Path) -> str:
     if path.is_dir():
         return "dicom"
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
     except OSError as error:
         raise UserError(f"{path.name} cannot be read ({error.strerror}); check its permissions") from None

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..files import require_fits
 from ..volume import AIR_HU, to_int16_hu
 from .checks import refuse_unless_ct
+from .dicom_opening import HEADER_BYTES, open_dicom, require_size
 from .dicom_slices import Slice, number, text
 from .hu_scale import offset_of, sample
 
@@ -53,8 +55,11 @@ def read_pixels(slices: list[Slice], offset: float | None = None) -> np.ndarray:
     """
     rows, columns = slices[0].size
     for s in slices:
+        if s.path.stat().st_size > rows * columns * 8 + HEADER_BYTES:
+            raise UserError(f"{s.path.name} holds more than {rows} x {columns} pixels; copy it again")
         if rows * columns * number(s.header, "BitsAllocated", 16) // 8 > LARGEST_RATIO * s.path.stat().st_size:
             raise UserError(f"{s.path.name} is truncated: it cannot hold {rows} x {columns} pixels; copy it again")
+    require_fits(2 * rows * columns * len(slices), f"this DICOM series of {len(slices)} x {rows} x {columns}")
     hu = np.empty((0, rows, columns), np.int16)
     rescales: list[Rescale] = []
     for k, s in enumerate(slices):
@@ -125,12 +130,12 @@ def _check_scale(hu: np.ndarray, promised: bool) -> None:
 
 def _read_plane(s: Slice, offset: float = 0.0) -> tuple[np.ndarray, Rescale]:
     """HU of one slice (row, column) int16 with ``offset`` added, and its rescale. Raises UserError as above."""
-    import pydicom
-
+    rows, columns = s.size
     try:
-        dataset = pydicom.dcmread(s.path, force=True)
+        dataset = open_dicom(s.path, pixel_bytes=rows * columns * 8)
         _know_syntax(dataset)
         _need_decoder(dataset, s.path.name)
+        require_size(dataset, rows, columns, s.path.name)
         stored = dataset.pixel_array
         rescale = _rescale_of(dataset)
         # pydicom drops what is too much; a whole row of it means that the header's size is wrong.

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..files import open_regular
+from .dicom_opening import open_dicom
 
 HEADER_TAGS = [
     "SOPClassUID",
@@ -122,14 +124,12 @@ def read_header(path: Path) -> Any | None:
 
     Raises UserError for a DICOM file that cannot be parsed, or a CT image that ends before its pixels' size.
     """
-    import pydicom
-
     damaged = UserError(f"{path.name} is truncated or damaged; copy it again, or remove it if it is not needed")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             if not is_dicom(file.read(132)):
                 return None
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER_TAGS, force=True)
+        header = open_dicom(path, HEADER_TAGS)
         whole = not is_ct_image(header) or "Rows" in header
     except Exception:  # a broken file can raise anything from struct.error to RecursionError
         raise damaged from None

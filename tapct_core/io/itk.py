@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..files import require_fits
 from ..volume import CTVolume, LabelMap, Source
 from .checks import DEFLATE_RATIO, hounsfield, house_array, place, unpack, whole_labels
 from .itk_headers import Layout, kind_of, metaimage_layout, nrrd_layout, text_header
@@ -82,13 +83,18 @@ def _values(path: Path, layout: Layout, after: int) -> np.ndarray:
         raise UserError(
             f"{path.name} is truncated: {layout.shape} needs {needed:,} bytes, more than there are; copy it again"
         )
+    require_fits(needed + skip, path.name)
     if layout.encoding == "raw":
         start = start + stored - needed if layout.skip == -1 else start + skip
         if layout.skip != -1 and stored - skip >= needed + max(1, needed // layout.shape[-1]):
             raise UserError(f"{path.name} holds more data than its header {layout.shape} says; convert it again")
         values = np.fromfile(file, layout.dtype, needed // layout.dtype.itemsize, offset=start)
     else:
-        data = _unpacked(file.read_bytes()[start:], layout.encoding, path.name, needed + skip)
+        with open(file, "rb") as handle:
+            handle.seek(start)
+            # neither deflate nor bzip2 adds more than a hundredth; what lies behind that is not read
+            packed = handle.read((needed + skip) + (needed + skip) // 100 + (1 << 16))
+        data = _unpacked(packed, layout.encoding, path.name, needed + skip)
         values = np.frombuffer(data, layout.dtype, offset=skip)
     return values.astype(layout.dtype.newbyteorder("="), copy=False)
 

@@ -18,9 +18,10 @@ import numpy as np
 
 from ..atomic import atomic_path
 from ..errors import UserError
+from ..files import require_fits
 from ..geometry import RAS_FROM_LPS
 from ..volume import CTVolume, LabelMap, Source
-from .checks import DEFLATE_RATIO, hounsfield, house_array, place, unpack, unpacked_head, whole_labels
+from .checks import DEFLATE_RATIO, HEAD_PACKED, hounsfield, house_array, place, unpack, unpacked_head, whole_labels
 from .sidecar import read_sidecar
 
 MAGICS = {348: (344, (b"n+1\0",)), 540: (4, (b"n+2\0",))}
@@ -115,13 +116,20 @@ def inflate(path: Path, limit: int) -> tuple[bytes, bool]:
     """The first ``limit`` bytes inside a gzip file, and whether it holds more; never holds more, whatever it claims."""
     parts: list[bytes] = []
     held = 0
-    for part in unpack(path.read_bytes(), path.name, limit + 1):
+    for part in unpack(_packed(path, limit), path.name, limit + 1):
         parts.append(part)
         held += len(part)
         if held > limit:
             break
     data = parts[0] if len(parts) == 1 else b"".join(parts)
     return (data, False) if held <= limit else (data[:limit], True)
+
+
+def _packed(path: Path, unpacked: int) -> bytes:
+    """The bytes of a gzip file that ``unpacked`` ones can need: deflate never adds more than a thousandth (RFC 1951),
+    and whatever lies behind them, in a sparse file perhaps without an end, is not read."""
+    with open(path, "rb") as file:
+        return file.read(unpacked + unpacked // 1000 + HEAD_PACKED)
 
 
 def _parse(block: bytes) -> Any:
@@ -243,15 +251,18 @@ def _read_voxels(path: Path, header: Any) -> np.ndarray:
         raise UserError(
             f"{path.name} is truncated: its header {shape} needs {needed:,} bytes, more than it has; copy it again"
         )
+    require_fits(needed, path.name)
     slice_bytes = needed - int(offset) if shape[2] == 1 else (needed - int(offset)) // shape[2]
     if packed:
         data, more = inflate(path, needed + slice_bytes - 1)
     else:
-        data, more = path.read_bytes(), size >= needed + slice_bytes
-    if len(data) < needed:
-        raise UserError(f"{path.name} is truncated: {len(data):,} of {needed:,} bytes are there; copy it again")
+        more = size >= needed + slice_bytes
+        with open(path, "rb") as file:
+            data = b"" if more else file.read(needed)
     if more:
         raise UserError(f"{path.name} holds more data than its header {shape} says; convert it from the original again")
+    if len(data) < needed:
+        raise UserError(f"{path.name} is truncated: {len(data):,} of {needed:,} bytes are there; copy it again")
     count = (needed - int(offset)) // dtype.itemsize
     voxels = np.frombuffer(data, dtype, count, int(offset)).reshape(shape[:3], order="F")
     return voxels.astype(dtype.newbyteorder("="), copy=False)

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import re
 import zlib
 from collections.abc import Callable
@@ -23,6 +24,8 @@ import numpy as np
 
 from ..atomic import atomic_path
 from ..errors import UserError
+from ..files import LARGEST, largest_bytes, read_limited
+from ..strict_json import JSONError, parse_json
 from ..write_lock import write_lock
 from .recist import Measurement
 from .study import ROLES, STATES, Candidate, Finding, Judgement, Lesion, Mask, Study, Timepoint, new_uid
@@ -30,8 +33,14 @@ from .study import ROLES, STATES, Candidate, Finding, Judgement, Lesion, Mask, S
 SCHEMA, VERSION = "napari-tapct study", 2
 """Version 2 added what a person says of the non-targets of a time point; files of version 1 are read as they are."""
 NOTICE = "for research use only; not a diagnosis"
+LARGEST_STUDY = 2**28
+"""Bytes of a study's file."""
 LARGEST_MASK = 2**28
 """Voxels of a mask's box; more in a file is damage."""
+MASKS_SHARE = 16
+"""All masks of a study together may take a 16th of what a scan may (:func:`~tapct_core.files.largest_bytes`)."""
+FARTHEST_MM = 1e5
+"""From the scanner's origin; no table goes so far."""
 
 _NUMBERS = re.compile(r"\[\n\s+(-?[\d.eE+-]+(?:,\n\s+-?[\d.eE+-]+)*)\n\s+\]")
 """A list of numbers over several lines; no string of JSON holds a line break."""
@@ -46,17 +55,17 @@ def read_study(path: str | Path) -> tuple[Study, str]:
     """A study, and the stamp of the file it came from, which :func:`save_study` asks for. Raises UserError as above."""
     path = Path(path)
     try:
-        written = path.read_bytes()
-        data = json.loads(written.decode("utf-8-sig"))
+        written = read_limited(path, LARGEST_STUDY)
+        data = parse_json(written)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give a study's JSON file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, IsADirectoryError, RecursionError) as error:
-        where = f" (line {error.lineno}: {error.msg})" if isinstance(error, json.JSONDecodeError) else ""
+    except (JSONError, IsADirectoryError, NotADirectoryError) as error:
+        where = f" ({error})" if isinstance(error, JSONError) else ""
         raise UserError(f"{path.name} is not a study's JSON file{where}; see docs/follow_up.md") from None
     try:
         return _study(data), _stamp(written)
     except UserError as error:
-        raise UserError(f"{path.name}: {error}") from None
+        raise UserError(f"{path.name}: {' '.join(str(error).split())[:500]}") from None
 
 
 def save_study(study: Study, path: str | Path, known: str | None = None) -> str:
@@ -102,7 +111,7 @@ def scan_path(study_path: str | Path, timepoint: Timepoint) -> Path:
 def _write(study: Study, path: Path) -> str:
     text = study_json(study).encode()
     if not path.is_file() or path.read_bytes() != text:
-        with atomic_path(path) as part:
+        with atomic_path(path, private=True) as part:
             part.write_bytes(text)
     return _stamp(text)
 
@@ -166,16 +175,39 @@ def _study(data: Any) -> Study:
     dates = [timepoint.date for timepoint in timepoints if timepoint.date]
     if dates != sorted(dates):
         raise UserError("timepoints must stand in the order of their dates, the baseline first")
+    _require_masks_fit(data)
     lesions = [_lesion(one, f"lesions[{i}]", names) for i, one in enumerate(_list(data, "lesions"))]
     if len({lesion.uid for lesion in lesions}) < len(lesions):
         raise UserError("two lesions have the same uid; leave uid out of the one that was copied")
     return Study(_text(data, "patient_key", "the file"), timepoints, lesions)
 
 
+def _require_masks_fit(data: dict) -> None:
+    """Raise UserError where the boxes of all masks together are more than a study may take, before any is unpacked."""
+    shapes = [
+        found["mask"].get("shape")
+        for lesion in _list(data, "lesions")
+        if isinstance(lesion, dict) and isinstance(lesion.get("findings"), dict)
+        for found in lesion["findings"].values()
+        if isinstance(found, dict) and isinstance(found.get("mask"), dict)
+    ]
+    held = sum(
+        math.prod(abs(n) for n in shape)
+        for shape in shapes
+        if isinstance(shape, list) and all(type(n) is int for n in shape)
+    )
+    limit = largest_bytes() // MASKS_SHARE
+    if held > limit:
+        raise UserError(
+            f"its masks' boxes hold {held:,} voxels together and the limit is {limit:,}; if they are right, set the "
+            f"environment variable {LARGEST} higher"
+        )
+
+
 def _timepoint(data: Any, where: str) -> Timepoint:
     _object(data, where, ("name", "path", "date", "series_uid", "non_target_progress"))
     facts = {key: _text(data, key, where) for key in ("name", "path", "date", "series_uid")}
-    if not facts["path"]:
+    if not facts["path"] or "\0" in facts["path"]:
         raise UserError(f"{where} has no path; name its CT file or DICOM folder")
     facts["name"] = facts["name"] or Path(facts["path"]).name
     if facts["date"]:
@@ -261,18 +293,22 @@ def _built(build: Callable[[Any], Any], data: Any, where: str) -> Any:
 
 
 def _measurement(data: dict) -> Measurement:
-    numbers = {f.name: float(data[f.name]) for f in fields(Measurement)[:5]}
+    numbers = {f.name: _number(data, f.name, "") for f in fields(Measurement)[:5]}
+    if None in numbers.values() or type(data["slice_index"]) is not int:
+        raise ValueError("no number")
     ends = {key: tuple(_triple(end, key) for end in data[key]) for key in ("long_axis_ends", "short_axis_ends")}
-    return Measurement(**numbers, slice_index=int(data["slice_index"]), **ends)
+    return Measurement(**numbers, slice_index=data["slice_index"], **ends)
 
 
 def _mask(data: dict) -> Mask:
     grid, start, shape = (tuple(int(n) for n in data[key]) for key in ("grid", "start", "shape"))
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     if not 0 < size <= LARGEST_MASK or any(s < 0 or s + n > g for s, n, g in zip(start, shape, grid, strict=True)):
         raise ValueError("box")
     unpack = zlib.decompressobj()
     packed = unpack.decompress(base64.b64decode(data["bits"], validate=True), (size + 7) // 8)
+    if len(packed) != (size + 7) // 8:
+        raise ValueError("cut")
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=size)
     if not bits.any():
         raise ValueError("empty")
@@ -315,6 +351,6 @@ def _triple(value: Any, where: str) -> tuple[float, float, float] | None:
     if value is None:
         return None
     good = isinstance(value, list) and len(value) == 3
-    if not good or not all(type(c) in (int, float) and np.isfinite(c) for c in value):
+    if not good or not all(type(c) in (int, float) and abs(c) <= FARTHEST_MM for c in value):
         raise UserError(f"{where} must be three numbers, x, y, z in LPS mm")
     return tuple(float(c) for c in value)

@@ -29,8 +29,9 @@ from tapct_core.errors import UserError
 from tapct_core.export.folder import file_stem
 from tapct_core.io.nifti import write_scan
 from tapct_core.lesions import Study
-from tapct_core.lesions.study_file import load_study, save_study
+from tapct_core.lesions.study_file import LARGEST_STUDY, load_study, save_study
 from tapct_core.lesions.timepoints import snapshot
+from tapct_core.strict_json import read_json
 from tapct_core.write_lock import opened_mark
 
 from ...jobs import Job
@@ -80,7 +81,7 @@ def unfinished_studies() -> list[UnfinishedStudy]:
 
 
 def _left(entry: Path) -> UnfinishedStudy:
-    words = json.loads(entry.read_text(encoding="utf-8"))
+    words = read_json(entry, LARGEST_STUDY)
     file = Path(words[OPENED]) if OPENED in words else None
     return UnfinishedStudy(entry, entry.stat().st_mtime, file, len(load_study(file or entry).lesions))
 
@@ -205,7 +206,7 @@ class StudyRecovery(Recovery):
     def _write_pointer(self, path: Path) -> None:
         text = json.dumps({OPENED: str(path.absolute())})
         if not self.entry.is_file() or self.entry.read_text(encoding="utf-8") != text:
-            with atomic_path(self.entry) as part:
+            with atomic_path(self.entry, private=True) as part:
                 part.write_text(text, encoding="utf-8")
 
     def _gone(self) -> bool:
