@@ -22,6 +22,7 @@ from tapct_core.preprocessing import InputSpec
 from tapct_core.vit import ViTConfig
 
 from .augment import AugmentSpec
+from .limits import check, check_number
 from .projection_heads import HeadSpec
 from .settings import apply_overrides, build, read_yaml
 from .student_teacher import LossSpec
@@ -205,19 +206,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in (
-            "schedule.steps",
-            "batch.per_rank",
-            "batch.accumulate",
-            "run.save_every",
-            "run.keep_last",
-            "run.log_every",
-        ):
-            section, field = name.split(".")
-            if getattr(getattr(self, section), field) < 1:
-                raise UserError(f"{name} is {getattr(getattr(self, section), field)}; it must be at least 1")
-        if self.seed < 0:
-            raise UserError(f"seed is {self.seed}; it must not be negative")
+        check(self)
         self._check_sizes()
         self._check_schedule()
 
@@ -248,8 +237,6 @@ class Config:
             raise UserError(
                 "schedule.head_only_steps is for a start from weights; set model.init_from, or head_only_steps=0"
             )
-        if self.run.stop_after is not None and self.run.stop_after < 1:
-            raise UserError("run.stop_after counts steps from 1; leave it out to run to the end")
         if self.engine.compile and self.engine.activation_checkpointing and self.engine.device == "cpu":
             raise UserError(
                 "engine.activation_checkpointing saves memory at the price of time, engine.compile the opposite; "
@@ -257,8 +244,6 @@ class Config:
             )
         if self.online.every and not self.online.cases:
             raise UserError("online.every is set but online.cases is empty; list a CT or two, or set online.every=0")
-        if not 0 < schedule.momentum[0] <= schedule.momentum[1] <= 1:
-            raise UserError(f"schedule.momentum runs upwards within 0 to 1, not {list(schedule.momentum)}")
 
     def input_spec(self) -> InputSpec:
         """What the exported encoder says it expects, and what the crops are scaled by."""
@@ -275,7 +260,7 @@ def load_config(path: Path, overrides: list[str] = ()) -> Config:
     A warm-up that is longer than the run is shortened to the same share of it, with a warning, and so are
     the other opening phases: a short trial of a long recipe should try the recipe, not its first slope.
     """
-    return fit_to_length(build(Config, apply_overrides(read_yaml(path), list(overrides))))
+    return fit_to_length(build(Config, apply_overrides(read_yaml(path), list(overrides)), check=check_number))
 
 
 def fit_to_length(config: Config) -> Config:

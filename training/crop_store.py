@@ -2,9 +2,9 @@
 
     STORE/
       store.json               how the scans were laid out: spacing, body crop; the same for all
-      index.json               the scans, written when an ingest ends; rebuilt from the folders if it is missing
+      index.json               the scans; what it lacks of the folders is added when it is read
       scans/<id>.zarr/         int16 (z, y, x); attributes: affine (LPS), body cells, what the header says
-      report.json report.csv   what became of every file that was looked at (training.ingest)
+      journal/ report.csv      what became of every file that was looked at (training.ingest_journal)
       inventory.png .csv       whose scans these are (training.inventory)
 
 ``<id>`` begins the SHA-256 of voxels and affine, so a scan is in a store once, wherever its file lies.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -253,27 +254,58 @@ def create_store(root: Path, settings: dict) -> None:
 
 
 def write_index(root: Path) -> list[ScanInfo]:
-    """Look through the scans' folders and write index.json; returns the scans, sorted by id."""
-    scans = []
-    for folder in sorted((root / "scans").glob("*.zarr")):
-        if folder.name.startswith("."):
-            continue
-        try:
-            array = zarr.open_array(folder, mode="r", zarr_format=3)
-            spacing = Geometry(array.shape, np.array(array.attrs["affine_lps"])).spacing_mm
-            bits = np.frombuffer(base64.b64decode(array.attrs["body"]), dtype=np.uint8)
-        except Exception:  # not readable as a scan: left out, and an ingest writes it anew
-            continue
-        scans.append(ScanInfo(folder.stem, tuple(array.shape), spacing, int(np.unpackbits(bits).sum())))
-    with atomic_path(root / "index.json") as part:
-        part.write_text(json.dumps([scan.__dict__ for scan in scans], indent=1))
-    return scans
+    """Look into every scan's folder and write index.json; returns the scans, sorted by id."""
+    found = (_info(folder) for folder in _folders(root).values())
+    return _write_index(root, [scan for scan in found if scan is not None])
 
 
 def read_index(root: Path) -> list[ScanInfo]:
-    """The scans of a store, from index.json or, where an ingest was cut short, from the folders."""
+    """The scans of a store: those of index.json, and those whose folders it lacks since an ingest was cut short.
+
+    What is added is written down where the store can be written to.
+    """
     path = root / "index.json"
-    if not path.is_file():
-        return write_index(root)
-    rows = json.loads(path.read_text())
-    return [ScanInfo(row["scan_id"], tuple(row["shape"]), tuple(row["spacing_mm"]), row["body_cells"]) for row in rows]
+    try:
+        rows = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        rows = []
+    scans = [ScanInfo(row["scan_id"], tuple(row["shape"]), tuple(row["spacing_mm"]), row["body_cells"]) for row in rows]
+    lacking = _folders(root).keys() - {scan.scan_id for scan in scans}
+    added = [scan for name in lacking if (scan := _info(root / "scans" / f"{name}.zarr")) is not None]
+    if not added:
+        return scans
+    scans = sorted(scans + added, key=lambda scan: scan.scan_id)
+    try:
+        return _write_index(root, scans)
+    except OSError:  # a store that is shared for reading: the next reader looks again
+        return scans
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    """The scans' folders by id, sorted."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(root / "scans"))
+    except FileNotFoundError:
+        return {}
+    return {
+        name.removesuffix(".zarr"): root / "scans" / name
+        for name in names
+        if name.endswith(".zarr") and not name.startswith(".")
+    }
+
+
+def _info(folder: Path) -> ScanInfo | None:
+    """What the index says of one scan; None where it is not readable: it is left out, and an ingest writes it anew."""
+    try:
+        array = zarr.open_array(folder, mode="r", zarr_format=3)
+        spacing = Geometry(array.shape, np.array(array.attrs["affine_lps"])).spacing_mm
+        bits = np.frombuffer(base64.b64decode(array.attrs["body"]), dtype=np.uint8)
+    except Exception:
+        return None
+    return ScanInfo(folder.stem, tuple(array.shape), spacing, int(np.unpackbits(bits).sum()))
+
+
+def _write_index(root: Path, scans: list[ScanInfo]) -> list[ScanInfo]:
+    with atomic_path(root / "index.json") as part:
+        part.write_text(json.dumps([scan.__dict__ for scan in scans], indent=1))
+    return scans

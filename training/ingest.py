@@ -2,36 +2,40 @@
 
     python -m training.ingest FOLDER --out STORE
     python -m training.ingest FOLDER --out STORE --spacing 2.5 2 2 --crop-body --workers 8
+    python -m training.ingest FOLDER --out STORE --shard 3/16      a sixteenth of it, beside others, I from 0
 
 FOLDER is searched for whatever ``tapct_core.load_ct`` reads: NIfTI, NRRD, MetaImage, and DICOM, where
 every series of a folder is a scan; or it is a text file with one path a line. A scan that cannot be
 used is left out and said so in ``report.csv``; the rest goes on. Run the same command again after an
-interruption, or when scans were added: what is done is skipped, by content, not by name.
+interruption, whatever caused it, or when scans were added: what is done is skipped, by content, not by name.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
+import hashlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
 
-from tapct_core.atomic import atomic_path
+from tapct_core.cli.embed import shard
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.volume import CTVolume
 
 from .candidates import Candidate, find_candidates
-from .crop_store import CELL, body_map, create_store, write_index, write_scan
+from .crop_store import CELL, body_map, create_store, read_index, write_index, write_scan
+from .hu_checks import not_hu
+from .ingest_journal import Journal, Outcome, read_outcomes, write_report
 from .inventory import header_words, write_inventory
 
 
@@ -45,18 +49,6 @@ class Layout:
     def settings(self) -> dict:
         """As store.json keeps it."""
         return {"spacing_mm": list(self.spacing_mm) if self.spacing_mm else None, "crop_body": self.crop_body}
-
-
-@dataclass
-class Outcome:
-    """One row of the report. ``status``: "taken", "known" (that scan is in the store already) or "left out"."""
-
-    source: str
-    status: str
-    scan_id: str = ""
-    reason: str = ""
-    stamp: str = ""
-    header: dict[str, str] = field(default_factory=dict)
 
 
 def take_in(candidate: Candidate, store: Path, layout: Layout, known: frozenset[str]) -> Outcome:
@@ -96,7 +88,7 @@ def reason_against(volume: CTVolume) -> str:
         return f"its lowest value is {low} HU: no air in it, so it is probably not in HU"
     if not body_map(hu).any():
         return "it shows nothing but air"
-    return ""
+    return not_hu(hu)
 
 
 def lay_out(volume: CTVolume, layout: Layout) -> tuple[np.ndarray, Geometry]:
@@ -135,9 +127,12 @@ def body_box(hu: np.ndarray) -> tuple[tuple[int, int, int], tuple[int, int, int]
     return tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True))
 
 
-def ingest(folder: Path, store: Path, layout: Layout, workers: int = 1, progress=None) -> list[Outcome]:
+def ingest(
+    folder: Path, store: Path, layout: Layout, workers: int = 1, progress=None, part: tuple[int, int] = (0, 1)
+) -> list[Outcome]:
     """Bring all scans of ``folder`` into ``store``; returns a row for each, and writes report and inventory.
 
+    ``part`` (I, N): only those whose names fall to the I-th of N processes, which may run at the same time.
     ``progress(done, total, outcome)`` is called after each. Raises UserError where the folder or the store
     is not usable, or a worker was killed (what was finished stays).
     """
@@ -145,24 +140,29 @@ def ingest(folder: Path, store: Path, layout: Layout, workers: int = 1, progress
         raise UserError(f"{folder} does not exist; give a folder of scans, or a text file with a path a line")
     create_store(store, layout.settings())
     known = frozenset(scan.scan_id for scan in write_index(store))
-    before = read_report(store)
+    before = read_outcomes(store)
     rows: dict[str, Outcome] = {}
     todo = []
-    for candidate in find_candidates(folder):
+    found = list(find_candidates(folder))
+    for candidate in found:
         row = before.get(candidate.name)
+        if not _is_mine(candidate, part):
+            continue
         if row is not None and row.stamp == _stamp(candidate) and (row.status == "left out" or row.scan_id in known):
             row.status = "known" if row.status == "taken" else row.status
             rows[candidate.name] = row
         else:
             todo.append(candidate)
-    if not rows and not todo:
+    if not found:
         raise UserError(f"nothing under {folder} looks like a scan; NIfTI, NRRD, MetaImage and DICOM are read")
     try:
-        total = len(rows) + len(todo)
-        for outcome in _run(todo, store, layout, known, workers):
-            rows[outcome.source] = outcome
-            if progress is not None:
-                progress(len(rows), total, outcome)
+        with Journal(store, part) as journal:
+            total = len(rows) + len(todo)
+            for outcome in _run(todo, store, layout, known, workers):
+                journal.add(outcome)
+                rows[outcome.source] = outcome
+                if progress is not None:
+                    progress(len(rows), total, outcome)
     except BrokenProcessPool:
         raise UserError(
             "a worker was killed, most often for want of memory; run the same command with fewer --workers, "
@@ -170,10 +170,16 @@ def ingest(folder: Path, store: Path, layout: Layout, workers: int = 1, progress
         ) from None
     finally:
         result = _mark_duplicates([rows[name] for name in sorted(rows)])
-        write_report(store, {**before, **{row.source: row for row in result}})
-        scans = write_index(store)
+        write_report(store, {**read_outcomes(store), **{row.source: row for row in result}})
+        scans = read_index(store)
     write_inventory(store, scans)
     return result
+
+
+def _is_mine(candidate: Candidate, part: tuple[int, int]) -> bool:
+    """By a hash of the name, so that scans which are added later move no other to another process."""
+    number, count = part
+    return int(hashlib.sha256(candidate.name.encode()).hexdigest()[:12], 16) % count == number
 
 
 def _stamp(candidate: Candidate) -> str:
@@ -189,10 +195,23 @@ def _run(todo: list[Candidate], store: Path, layout: Layout, known: frozenset[st
             yield take_in(candidate, store, layout, known)
         return
     # spawned, not forked: a fork copies the locks of threads that libraries have started already
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context("spawn"), initializer=_end_with_parent)
+    try:
         futures = [pool.submit(take_in, candidate, store, layout, known) for candidate in todo]
         for future in as_completed(futures):
             yield future.result()
+    finally:  # after a signal: what has begun is finished, what waits is not begun
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _mark_duplicates(rows: list[Outcome]) -> list[Outcome]:
@@ -204,22 +223,6 @@ def _mark_duplicates(rows: list[Outcome]) -> list[Outcome]:
         elif row.scan_id:
             first.setdefault(row.scan_id, row.source)
     return rows
-
-
-def write_report(store: Path, rows: dict[str, Outcome]) -> None:
-    """report.json (what the next run skips by) and report.csv (what a person reads)."""
-    with atomic_path(store / "report.json") as part:
-        part.write_text(json.dumps([asdict(rows[name]) for name in sorted(rows)], indent=1))
-    with atomic_path(store / "report.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["source", "status", "scan", "reason"])
-        writer.writerows([row.source, row.status, row.scan_id, row.reason] for _, row in sorted(rows.items()))
-
-
-def read_report(store: Path) -> dict[str, Outcome]:
-    """The rows of the last ingest, by source; empty before the first."""
-    path = store / "report.json"
-    return {row["source"]: Outcome(**row) for row in json.loads(path.read_text())} if path.is_file() else {}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -234,7 +237,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--crop-body", action="store_true", help="cut away the air and the table round the body")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument(
+        "--shard", type=shard, default=(0, 1), metavar="I/N", help="only the I-th of N parts, I from 0; by file name"
+    )
     args = parser.parse_args(argv)
+    # SIGTERM ends as Ctrl-C does: the report and the index are written
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
     def progress(done: int, total: int, outcome: Outcome) -> None:
         if outcome.status == "left out":
@@ -249,7 +257,11 @@ def main(argv: list[str] | None = None) -> int:
             Layout(tuple(args.spacing) if args.spacing else None, args.crop_body),
             args.workers,
             progress,
+            args.shard,
         )
+    except KeyboardInterrupt:
+        print("stopped; what is finished stays, the same command goes on from here", file=sys.stderr)
+        return 130
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

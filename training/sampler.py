@@ -19,6 +19,7 @@ from torch import Tensor
 from tapct_core.geometry import Shape
 
 from .crop_store import CorruptScan, CropStore
+from .hu_checks import not_hu
 
 _ORDER, _PLACE, _VIEWS = 1, 2, 3
 """Streams of random numbers drawn from one seed, kept apart."""
@@ -79,12 +80,15 @@ class Sampler:
     def read(
         self, step: int, place: int, batch_size: int, skipped: Callable[[CorruptScan], None] | None = None
     ) -> tuple[Sample, np.ndarray]:
-        """As :meth:`draw`, with the block itself, int16 HU."""
-        return self._attempts(
-            step * batch_size + place,
-            lambda sample: (sample, self.store.read_block(sample.scan_id, sample.start, self.block)),
-            skipped,
-        )
+        """As :meth:`draw`, with the block itself, int16 HU; one whose numbers are no HU counts as damaged."""
+        return self._attempts(step * batch_size + place, self._block, skipped)
+
+    def _block(self, sample: Sample) -> tuple[Sample, np.ndarray]:
+        block = self.store.read_block(sample.scan_id, sample.start, self.block)
+        wrong = not_hu(block, block=True)
+        if wrong:
+            raise CorruptScan(sample.scan_id, wrong)
+        return sample, block
 
     def _attempts(self, number: int, use: Callable, skipped: Callable[[CorruptScan], None] | None):
         for attempt in range(20):

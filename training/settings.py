@@ -7,6 +7,7 @@ check: int, float, str, bool, fixed tuples, Literal words, optional values, and 
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -64,8 +65,14 @@ def apply_overrides(values: dict, overrides: list[str]) -> dict:
     return values
 
 
-def build(kind: type[T], values: Any, where: str = "") -> T:
-    """Nested dicts -> the dataclass ``kind``. Raises UserError naming the key, what was expected and what was found."""
+Check = Callable[[str, Any], None]
+
+
+def build(kind: type[T], values: Any, where: str = "", check: Check | None = None) -> T:
+    """Nested dicts -> the dataclass ``kind``. Raises UserError naming the key, what was expected and what was found.
+
+    ``check(name, value)`` sees every value of the right type before its section is made, and may refuse it.
+    """
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -81,7 +88,7 @@ def build(kind: type[T], values: Any, where: str = "") -> T:
     for f in fields(kind):
         name = _join(where, f.name)
         if f.name in values:
-            given[f.name] = _value(hints[f.name], values[f.name], name)
+            given[f.name] = _value(hints[f.name], values[f.name], name, check)
         elif f.init and f.default is MISSING and f.default_factory is MISSING:
             raise UserError(f"{name} is missing; set it in the config or as {name}=... after it")
     try:
@@ -96,14 +103,21 @@ def _join(where: str, key: Any) -> str:
     return f"{where}.{key}" if where else str(key)
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+def _value(hint: Any, value: Any, where: str, check: Check | None = None) -> Any:
+    found = _typed(hint, value, where, check)
+    if check is not None and not is_dataclass(found):
+        check(where, found)
+    return found
+
+
+def _typed(hint: Any, value: Any, where: str, check: Check | None) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
-        return build(hint, value, where)
+        return build(hint, value, where, check)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return _value(next(arg for arg in args if arg is not type(None)), value, where)
+        return _typed(next(arg for arg in args if arg is not type(None)), value, where, check)
     if origin is Literal:
         if value not in args:
             raise UserError(f"{where} is one of {', '.join(map(str, args))}, not {value!r}")
@@ -112,10 +126,11 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise UserError(f"{where} is a list, not {value!r}")
         if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_value(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+            return tuple(_typed(args[0], item, f"{where}[{i}]", check) for i, item in enumerate(value))
         if len(value) != len(args):
             raise UserError(f"{where} takes {len(args)} values, not {len(value)}: {list(value)}")
-        return tuple(_value(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(zip(args, value, strict=True)))
+        pairs = enumerate(zip(args, value, strict=True))
+        return tuple(_typed(arg, item, f"{where}[{i}]", check) for i, (arg, item) in pairs)
     return _scalar(hint, value, where)
 
 

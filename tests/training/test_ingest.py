@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +20,10 @@ from tapct_core.volume import CTVolume
 from training.candidates import find_candidates
 from training.crop_store import CropStore
 from training.ingest import Layout, body_box, ingest, lay_out, main, reason_against
+from training.ingest_journal import read_outcomes
 from training.inventory import UNSTATED, age_band, slice_band, tally
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -92,6 +101,52 @@ def test_an_ingest_cut_short_goes_on(folder, tmp_path):
     rows = ingest(folder, tmp_path / "store", Layout())
     assert 0 < some < 3 and len(CropStore(tmp_path / "store")) == 3
     assert "known" in statuses(rows).values()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_is_read_again_after_a_kill(tmp_path, data_dir, ending, workers):
+    """Killed after some scans: these are in the store and in the journal, and their files are not opened again."""
+    listing, store = tmp_path / "list.txt", tmp_path / "store"
+    names = ["cip_chest_64", "crlm_ct_1004", "crlm_ct_1006", "pyradiomics_lung1", "pyradiomics_lung2", "lidc_0314"]
+    listing.write_text("".join(f"{data_dir / 'ct' / name}_ct.nii.gz\n" for name in names))
+    words = [str(listing), "--out", str(store), "--workers", str(workers)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    running = subprocess.Popen([sys.executable, "-m", "training.ingest", *words], cwd=ROOT, env=environment)
+    while len(read_outcomes(store)) < 2:
+        assert running.poll() is None
+        time.sleep(0.02)
+    running.send_signal(ending)
+    assert running.wait(60) == (130 if ending == signal.SIGTERM else -signal.SIGKILL)
+    before = read_outcomes(store)
+    assert 2 <= len(before) < len(names)
+    assert {row.scan_id for row in before.values()} <= {scan.scan_id for scan in CropStore(store).scans}
+    seen = []
+    rows = ingest(listing, store, Layout(), progress=lambda done, total, outcome: seen.append(outcome.source))
+    assert len(rows) == len(names) == len(CropStore(store)) and not set(seen) & set(before)
+
+
+def test_parts_make_one_store(folder, tmp_path):
+    alone = ingest(folder, tmp_path / "alone", Layout())
+    parts = [ingest(folder, tmp_path / "store", Layout(), part=(number, 3)) for number in range(3)]
+    assert sorted(row.source for part in parts for row in part) == sorted(row.source for row in alone)
+    assert CropStore(tmp_path / "store").scans == CropStore(tmp_path / "alone").scans
+    with open(tmp_path / "store" / "report.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(alone)
+
+
+def test_numbers_that_are_no_hu_are_left_out(tmp_path, data_dir):
+    import nibabel as nib
+
+    image = nib.load(data_dir / "ct" / "cip_chest_64_ct.nii.gz")
+    hu = image.get_fdata()
+    infinite = hu.copy()
+    infinite[10, 10, 10] = np.inf
+    for name, values in (("tripled", 3 * hu), ("infinite", infinite)):
+        nib.save(nib.Nifti1Image(values.astype(np.float32), image.affine), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "list.txt").write_text(f"{tmp_path / 'tripled.nii.gz'}\n{tmp_path / 'infinite.nii.gz'}\n")
+    rows = {row.source.rsplit("/", 1)[1]: row for row in ingest(tmp_path / "list.txt", tmp_path / "store", Layout())}
+    assert "scaled" in rows["tripled.nii.gz"].reason and "infinite" in rows["infinite.nii.gz"].reason
 
 
 @pytest.mark.slow

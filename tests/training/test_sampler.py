@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.crop_store import CropStore
+from tapct_core.volume import to_int16_hu
+from training.crop_store import CropStore, create_store, write_scan
+from training.hu_checks import not_hu
 from training.sampler import BatchPlan, Prefetcher, Sampler
 
 BLOCK = (8, 24, 24)
@@ -71,3 +73,18 @@ def test_micro_batches_carry_what_the_losses_need(store):
     assert micro.blocks.shape == (3, *BLOCK) and str(micro.blocks.dtype) == "torch.int16"
     assert micro.seeds.shape == (3,) and micro.seeds.dtype == np.int64
     assert micro.spacing_mm.tolist() == [[4.0, 4.0, 4.0]] * 3
+
+
+def test_a_block_that_is_not_in_hu_counts_as_damaged_and_is_named(store, tmp_path):
+    """A store made before ingest looked at the scale: what is drawn from a scan of it is replaced."""
+    crops = CropStore(store)
+    create_store(tmp_path / "store", {"spacing_mm": None, "crop_body": False})
+    for number, scan in enumerate(crops.scans):
+        hu = to_int16_hu((3.0 if number else 1.0) * crops.read_scan(scan.scan_id))
+        write_scan(tmp_path / "store", scan.scan_id, hu, crops.geometry(scan.scan_id), {})
+    sampler = Sampler(CropStore(tmp_path / "store"), BLOCK, seed=0)
+    skipped = []
+    drawn = [sampler.read(step, 0, 1, skipped.append) for step in range(120)]
+    assert skipped and crops.scans[0].scan_id not in {damage.scan_id for damage in skipped}
+    assert all("scaled" in str(damage) for damage in skipped)
+    assert all(not not_hu(block, block=True) for _, block in drawn)

@@ -14,7 +14,6 @@ from tests.tapct_core.probe.known_field import VOXELS, strokes_of
 def test_the_conv_head_reads_blocks_where_the_masks_lie(scan, monkeypatch):
     """Masks of a few slices only: blocks drawn elsewhere would hold no voxel and make the loss no number."""
     monkeypatch.setattr("tapct_core.probe.conv.STEPS", 25)
-    monkeypatch.setattr("tapct_core.probe.conv.LEARNING_RATE", 0.1)
     features, truth = scan
     masks = np.where(truth == 1, 0, truth).astype(np.uint8)
     part = LabelMap(masks[20:30, 8:40], VOXELS.cropped((20, 8, 0), (10, 32, 64)))

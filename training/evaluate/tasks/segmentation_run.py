@@ -21,13 +21,14 @@ from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.io import load_labels, save_labels
 from tapct_core.probe import LinearProbe
+from tapct_core.probe.conv_blocks import pool_bytes
 from tapct_core.store import FeatureStore
 from tapct_core.volume import LabelMap
 
 from ..datasets.cases import Case, Dataset, Fold, Split
 from ..embeddings.embed_cases import Embedded, embed_cases
 from ..embeddings.rows import LoadedRow
-from ..heads.linear_conv import fit_linear_conv, pool_bytes
+from ..heads.linear_conv import fit_linear_conv
 from ..metrics.overlap import score_case
 from ..runs.run_folder import Outcome, RunFolder, each, file_name
 

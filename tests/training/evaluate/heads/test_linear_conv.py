@@ -13,8 +13,10 @@ from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
 from tapct_core.probe import dice_report
 from tapct_core.probe.channels import statistics
+from tapct_core.probe.conv import _scores
+from tapct_core.probe.conv_blocks import UNKNOWN, class_index, draw_blocks
 from tapct_core.volume import LabelMap
-from training.evaluate.heads.linear_conv import UNKNOWN, _scores, class_index, draw_blocks, fit_linear_conv
+from training.evaluate.heads.linear_conv import fit_linear_conv
 
 CLASSES, NAMES = (0, 3, 7), {3: "ball", 7: "slab"}
 
