@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import UserError
+from ..tables import read_text
 from .options import add_common_options, encoder_from_args, progress_bar, reading
 
 
@@ -77,12 +78,11 @@ def run(args: argparse.Namespace) -> int:
 
 def read_list(path: Path) -> list[Path]:
     """Paths of a text file; a relative one is taken from the list's own folder."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path} is not a file; --list takes a text file with one path a line") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file; --list takes one path a line") from None
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; --list takes a text file with one path a line")
+    lines = read_text(path, "a text file with one path a line").splitlines()
+    if any("\0" in line for line in lines):
+        raise UserError(f"{path} is not a text file; --list takes one path a line")
     named = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not named:
         raise UserError(f"{path} names no scan; write one path a line")

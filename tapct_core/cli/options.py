@@ -165,26 +165,17 @@ class progress_bar:
 
 
 def read_points(path: Path) -> list[tuple[str, tuple[float, float, float]]]:
-    """A CSV with columns name, x, y, z (LPS mm) -> [(name, (x, y, z))]. Raises UserError naming the line."""
-    import csv
+    """A CSV with columns name, x, y, z (LPS mm) -> [(name, (x, y, z))]; a row without a name is called by its number.
 
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give a CSV with the columns name,x,y,z") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV text file ({error}); give the columns name,x,y,z") from None
-    missing = [column for column in ("x", "y", "z") if not rows or column not in rows[0]]
-    if missing:
-        raise UserError(
-            f"{path} has {'no rows' if not rows else 'no column ' + ', '.join(missing)}; it needs name,x,y,z in LPS mm"
-        )
-    points = []
-    for line, row in enumerate(rows, start=2):
-        try:
-            point = tuple(_number(row[axis] or "") for axis in "xyz")
-        except argparse.ArgumentTypeError as error:
-            raise UserError(f"{path}, line {line}: {error}; x, y and z are LPS millimetres") from None
-        points.append((row.get("name") or str(line - 1), point))
-    return points
+    Raises UserError naming the line (see :func:`tapct_core.tables.read_table`).
+    """
+    from ..tables import read_table
+
+    rows = read_table(path, ("x", "y", "z"), numbers="xyz", unique="name")
+    if not rows:
+        raise UserError(f"{path} has no rows; it needs name,x,y,z in LPS mm")
+    names = [row.get("name") or str(number) for number, (_, row) in enumerate(rows, start=1)]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise UserError(f"{path}: {twice!r} is the name of a row and the number of another; name every row")
+    return [(name, tuple(float(row[axis]) for axis in "xyz")) for name, (_, row) in zip(names, rows, strict=True)]

@@ -9,7 +9,6 @@ folder; a scan may be a DICOM folder. ``patient`` groups pairs for the intervals
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,14 +40,16 @@ def read(root: Path) -> tuple[Dataset, dict[str, Pair]]:
     listing = root / LISTING if root.is_dir() else root
     found: dict[tuple[str, str], list[list[float]]] = {}
     patients: dict[tuple[str, str], str] = {}
-    for line, row in enumerate(read_rows(listing, ("baseline", "followup", *BEFORE, *AFTER)), start=2):
+    for line, row in enumerate(
+        read_rows(listing, ("baseline", "followup", *BEFORE, *AFTER), (*BEFORE, *AFTER)), start=2
+    ):
         where = f"{listing.name}, line {line}"
         pair = row["baseline"], row["followup"]
         if not all(pair):
             raise UserError(f"{where}: baseline or followup is empty; name the files")
         if patients.setdefault(pair, row.get("patient", "")) != row.get("patient", ""):
             raise UserError(f"{where}: the pair has another patient than on an earlier line; give it one")
-        found.setdefault(pair, []).append(_point(row, where))
+        found.setdefault(pair, []).append(_point(row))
     names = _names({path for pair in found for path in pair})
     pairs = {}
     for (before, after), rows in found.items():
@@ -61,14 +62,8 @@ def read(root: Path) -> tuple[Dataset, dict[str, Pair]]:
     return Dataset(listing.parent.resolve().name if listing.name == LISTING else listing.stem, cases, note=note), pairs
 
 
-def _point(row: dict[str, str], where: str) -> list[float]:
-    try:
-        values = [float(row[axis]) for axis in (*BEFORE, *AFTER)]
-    except ValueError:
-        values = [math.nan]
-    if not all(map(math.isfinite, values)):
-        raise UserError(f"{where}: {','.join((*BEFORE, *AFTER))} must be numbers, in LPS mm")
-    return values
+def _point(row: dict[str, str]) -> list[float]:
+    return [float(row[axis]) for axis in (*BEFORE, *AFTER)]
 
 
 def _names(paths: set[str]) -> dict[str, str]:

@@ -12,11 +12,11 @@ maps.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from tapct_core.errors import UserError
 from tapct_core.io.suffixes import stem_of
+from tapct_core.tables import read_table
 
 from .cases import Case, Dataset
 
@@ -57,20 +57,9 @@ def read(root: Path, labelled: bool = True) -> Dataset:
     )
 
 
-def read_rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a CSV with a header, values stripped. Raises UserError where a needed column is not there."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [{k.strip(): (v or "").strip() for k, v in row.items() if k is not None} for row in reader]
-            columns = [name.strip() for name in reader.fieldnames or ()]
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; write a CSV with the columns {','.join(needed)}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as CSV ({error}); save it as UTF-8 text with commas") from None
-    missing = [name for name in needed if name not in columns]
-    if missing:
-        raise UserError(f"{path.name} has no column {' or '.join(missing)}; it has {', '.join(columns) or 'none'}")
+def read_rows(path: Path, needed: tuple[str, ...], numbers: tuple[str, ...] = ()) -> list[dict[str, str]]:
+    """Rows of a CSV with a header, as :func:`tapct_core.tables.read_table`; raises UserError for none too."""
+    rows = [row for _, row in read_table(path, needed, numbers)]
     if not rows:
         raise UserError(f"{path.name} lists nothing; give one line a scan")
     return rows
