@@ -30,6 +30,8 @@ class Scan:
     features: FeatureMap | None = field(default=None, repr=False)
     parts: dict[str, Layer] = field(default_factory=dict)
     jobs: set[Job] = field(default_factory=set)
+    opened_hidden: bool = False
+    """Whether its layer was hidden from the first: whoever opens several scans shows the one to begin with."""
     leaving: Layer | None = None
     """Its strokes, if they were removed just now: whoever removes both, in whatever order, means to close the scan."""
 
@@ -78,3 +80,12 @@ def same_path(a: str, b: str) -> bool:
 def patient_of(volume: CTVolume) -> str:
     """The key that tells a scan's patient from others, "" where it is not known."""
     return volume.source.dicom.patient_key if volume.source.dicom else ""
+
+
+def differs_in_patient(one: CTVolume, other: CTVolume) -> str:
+    """What says that two scans are of different patients, for people; "" where nothing does, or nothing is known."""
+    a, b = one.source.dicom, other.source.dicom
+    if a is None or b is None:
+        return ""
+    pairs = (("patient ID", a.patient_key, b.patient_key), ("sex", a.sex, b.sex))
+    return " and ".join(f"another {what}" for what, mine, theirs in pairs if mine and theirs and mine != theirs)

@@ -150,7 +150,7 @@ class Session:
         if layer.metadata[GEOMETRY].shape != layer.data.shape:
             return False
         volume = ct_from_layer(layer.data, {"name": layer.name, "metadata": layer.metadata})
-        self._scans.append(Scan(layer, volume))
+        self._scans.append(Scan(layer, volume, opened_hidden=not layer.visible))
         layer.events.name.connect(self._on_renamed)
         return True
 

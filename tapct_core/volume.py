@@ -33,6 +33,8 @@ class DicomSeries:
     description: str = ""
     patient_key: str = ""
     """A short hash of the patient's ID, to tell patients apart without naming them."""
+    sex: str = ""
+    """DICOM's code for the patient's sex (M, F, O), "" where the header has none."""
 
 
 @dataclass(frozen=True)

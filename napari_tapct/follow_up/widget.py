@@ -8,15 +8,14 @@ import numpy as np
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QScrollArea, QStyle, QVBoxLayout, QWidget
 
-from tapct_core.errors import UserError
 from tapct_core.lesions.propagation import to_verify
 
 from ..callbacks import living
-from ..clicks import clicker
 from ..jobs import JobBar
 from ..keys import SHORTCUTS
 from ..session import session_of
-from .form import Buttons, DecideBox, FindBox, LesionBox, attempt, titled
+from .form import Buttons, DecideBox, FindBox, LesionBox, titled
+from .marking import Marking
 from .masks.editor import MaskEditor
 from .proposals.candidates import chosen_at_first
 from .proposals.finder import Found
@@ -27,15 +26,14 @@ from .response.overview import Overview
 from .study import decisions
 from .study.bar import StudyBar
 from .study.editor import editor_of
+from .views.arrangement import Arrangement
 from .views.lesion_points import LesionPoints
 from .views.link_bar import link_frame
 from .views.linked import LinkedView
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
     from napari.viewer import Viewer
 
-    from .views.position import ScanView
 
 WIDTH, OVERVIEW = 380, 220
 """Pixels: width of the panel, height of the table."""
@@ -50,6 +48,7 @@ class FollowUpWidget(QWidget):
         self.editor = editor_of(napari_viewer)
         self.bar = JobBar()
         self.linked = LinkedView(self.session, self.editor, link_frame)
+        self.arrangement = Arrangement(self.session, self.editor)
         self.points = LesionPoints(self.session, self.editor, self.linked)
         self.overlay = ProposalOverlay(self.linked)
         self.search = Search(self.session, self.editor, self.bar, self)
@@ -106,13 +105,13 @@ class FollowUpWidget(QWidget):
         self.search.shown.connect(self._on_shown)
         self.search.said.connect(self._on_said)
         self.search.ready.connect(self._on_ready)
+        self.search.doubted.connect(editor.doubt)
         self.search.finished.connect(self._on_finished)
         self.candidates.chosen.connect(self.choose)
         self.overview.jump_requested.connect(self.go_to)
-        self._on_first = clicker(living(self._on_first_clicked))
-        self._on_second = clicker(living(self._on_second_clicked))
-        self.session.viewer.mouse_drag_callbacks.append(self._on_first)
-        self.linked.viewer_model.mouse_drag_callbacks.append(self._on_second)
+        self.marking = Marking(
+            self.session, editor, self.linked, self.points, self.find.mark_button, self._on_said, self
+        )
         self.find.mark_button.toggled.connect(self.refresh)
 
     def _open_docks(self) -> None:
@@ -268,6 +267,8 @@ class FollowUpWidget(QWidget):
                 self.linked.set_transform(found.motion, "by the patient's motion")
             else:
                 self.linked.set_transform(found.transform(place), f"round {self.editor.lesion.name}")
+        elif found is None and place is not None and self._source() is None:
+            self.linked.show_in_second(place)  # it is known here alone; both views go there
         elif found is None and place is not None:
             self.linked.jump_to(place)
 
@@ -289,7 +290,7 @@ class FollowUpWidget(QWidget):
 
     def place_at_mouse(self) -> None:
         """The lesion lies where the mouse points in the follow-up's view, else in its middle."""
-        decisions.place(self.editor, self._point_in_second())
+        decisions.place(self.editor, self.marking.at_mouse())
 
     def new_at_mouse(self) -> None:
         """A new lesion where the mouse points in the follow-up's view; without a follow-up, in the first view."""
@@ -297,7 +298,7 @@ class FollowUpWidget(QWidget):
             scan = self.session.active
             decisions.mark(self.editor, self.editor.timepoint_of(scan), tuple(self.linked.first.focus))
         else:
-            decisions.mark(self.editor, self.editor.timepoint, self._point_in_second())
+            decisions.mark(self.editor, self.editor.timepoint, self.marking.at_mouse())
 
     def undo(self) -> None:
         """Takes the last change back; while somebody paints, the last stroke."""
@@ -324,16 +325,6 @@ class FollowUpWidget(QWidget):
             self._on_selected()
         self.editor.select(uid)
 
-    def _point_in_second(self) -> tuple[float, float, float]:
-        """LPS mm under the mouse in the follow-up's view, if it was there last, else in the view's middle."""
-        view = self.linked.second
-        if view is None:
-            raise UserError("the follow-up's scan is not open")
-        place = view.lps_mm(self.linked.viewer_model.cursor.position)
-        if not view.geometry.contains(place) or view.off_slice(np.array(self.linked.viewer_model.cursor.position)):
-            place = view.focus
-        return tuple(float(c) for c in place)
-
     def _on_heat(self) -> None:
         self.overlay.set_heat(self.lesion.heat.isChecked(), self.lesion.threshold.value() / 10)
 
@@ -342,25 +333,6 @@ class FollowUpWidget(QWidget):
             self.linked.hide()
         else:
             self.linked.show()
-
-    def _on_first_clicked(self, drawn: tuple[float, ...]) -> None:
-        self._clicked(self.session.viewer, self.linked.first, self.editor.timepoint_of(self.session.active), drawn)
-
-    def _on_second_clicked(self, drawn: tuple[float, ...]) -> None:
-        self._clicked(self.linked.viewer_model, self.linked.second, self.editor.timepoint, drawn)
-
-    def _clicked(self, viewer: ViewerModel, view: ScanView | None, timepoint: str | None, drawn: tuple) -> None:
-        """Marks a lesion where a scan was clicked while that is on; a lesion's own mark selects it instead."""
-        busy = str(getattr(viewer.layers.selection.active, "mode", "pan_zoom")) != "pan_zoom"
-        if not self.find.mark_button.isChecked() or None in (view, timepoint) or busy or len(drawn) != 3:
-            return
-        if self.points.uid_at(viewer, drawn) is not None:
-            return
-        place = view.lps_mm(drawn)
-        if view.geometry.contains(place):
-            attempt(lambda: decisions.mark(self.editor, timepoint, tuple(place.tolist())))
-        else:
-            self._on_said("That is outside the scan.")
 
     def showEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's own name
         """In its dock, it brings the others."""
@@ -372,6 +344,7 @@ class FollowUpWidget(QWidget):
         super().changeEvent(event)
         if event.type() == QEvent.ParentChange and self._opened and self.parentWidget() is None:
             self.linked.close()
+            self.arrangement.close()
             viewer = self.session.viewer
             for dock in self._docks if viewer is not None else []:
                 viewer.window.remove_dock_widget(dock)

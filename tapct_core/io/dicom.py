@@ -229,4 +229,5 @@ def _series_of(slices: list[Slice]) -> DicomSeries:
         date=date_of(header),
         description=text(header, "SeriesDescription"),
         patient_key=hashlib.sha256(patient.encode()).hexdigest()[:12] if patient else "",
+        sex=text(header, "PatientSex"),
     )

@@ -154,7 +154,7 @@ def nothing_earlier(study: Study, lesion: Lesion, timepoint: str) -> str:
     """Why there is nothing to look for at a time point, with what can be done."""
     known = lesion.findings.get(timepoint)
     if known is not None and known.state == "new":
-        return f"{lesion.name} is new at {timepoint}; there is no earlier scan to compare with"
+        return f"{lesion.name} is new at {timepoint}: it was not there before, so that there is nothing to look for"
     placed = [t.name for t in study.timepoints if t.name in lesion.findings and lesion.findings[t.name].present]
     if timepoint in placed[:1]:
         return f"{lesion.name} is first marked at {timepoint}; compare a later scan"

@@ -180,6 +180,19 @@ def _lengths(flat, keys):
     return _LENGTHS[keys]
 
 
+ALIKE = 0.8
+"""Agreement of two scans under the patient's motion from which nothing speaks against one patient. Of train and dev
+patients, 21 pairs of two patients reached 0.43 to 0.74, seven patients and their made-up follow-ups 0.87 to 0.93."""
+
+
+def looks_like_another(pair: PreparedPair) -> str:
+    """What the match itself says against two scans being of one patient, for people; "" where it says nothing."""
+    from tapct_core.matching import STEPS
+
+    agreement = pair.prior(STEPS).agreement
+    return "" if agreement >= ALIKE else f"hardly looks like the scan before (agreement {agreement:.2f})"
+
+
 def motion_at(pair: PreparedPair, point_lps_mm: np.ndarray) -> np.ndarray:
     """The coarse motion round a point (3,) of the baseline as an affine (4, 4) LPS mm -> LPS mm of the follow-up."""
     from tapct_core.matching import STEPS

@@ -14,7 +14,7 @@ from tapct_core.lesions.tracking import source_timepoint
 
 from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
-from .finder import Evidence, Found, OpenScans, look_for, motion_at
+from .finder import Evidence, Found, OpenScans, look_for, looks_like_another, motion_at
 
 if TYPE_CHECKING:
     from ...scan import Scan
@@ -31,6 +31,8 @@ class Search(QObject):
     """Why there is nothing to show, or what is being done."""
     ready = Signal(object)
     """A pair is prepared: the coarse motion at the middle of the earlier scan, (4, 4) LPS mm -> LPS mm."""
+    doubted = Signal(str, str)
+    """A time point whose scan may be of another patient, and what the match says of it; "" for nothing."""
     finished = Signal(list)
     """The whole-study run has ended; the notes it made."""
 
@@ -75,7 +77,8 @@ class Search(QObject):
             source = source_timepoint(study, study.lesion(uid), timepoint)
             point = study.lesion(uid).findings[source].point_lps_mm if source else None
         scans = self.editor.scan_of(source), self.editor.scan_of(timepoint)
-        return uid, timepoint, source, point, *(scan and (id(scan), id(scan.features)) for scan in scans)
+        other = self.editor.of_different_patients(source, timepoint)
+        return uid, timepoint, source, point, *(scan and (id(scan), id(scan.features)) for scan in scans), other
 
     def _first_scan(self) -> str | None:
         """The earliest open scan but the compared one."""
@@ -86,6 +89,8 @@ class Search(QObject):
         study, editor, made = snapshot(self.editor.study), self.editor, self._made.get((uid, timepoint))
         if key[2] is None:
             self.said.emit(nothing_earlier(study, study.lesion(uid), timepoint) + ".")
+            return
+        if self._of_different_patients(key[2], timepoint):
             return
         scans = {name: editor.scan_of(name) for name in (key[2], timepoint)}
         anew = made is not None and made != key
@@ -116,13 +121,18 @@ class Search(QObject):
         if before is None or after is None:
             self.said.emit("Open the scans to compare.")
             return
+        if self._of_different_patients(self._first_scan(), self.editor.timepoint):
+            return
 
-        def function(job: Job) -> np.ndarray:
+        def function(job: Job) -> tuple[np.ndarray, str]:
             pair, _, _ = self.evidence.pair(before, after)
-            return motion_at(pair, before.volume.geometry.to_world((np.array(before.volume.hu.shape) - 1) / 2))
+            middle = before.volume.geometry.to_world((np.array(before.volume.hu.shape) - 1) / 2)
+            return motion_at(pair, middle), looks_like_another(pair)
 
-        def done(motion: np.ndarray) -> None:
+        def done(known: tuple[np.ndarray, str]) -> None:
+            motion, doubt = known
             self.said.emit("")
+            self.doubted.emit(self.editor.timepoint_of(after) or "", doubt)
             self.ready.emit(motion)
 
         def failed(error: Exception) -> None:
@@ -131,6 +141,13 @@ class Search(QObject):
         self.said.emit("Getting the two scans ready; you can mark lesions meanwhile.")
         self._job = Job("Getting ready", function, owner=self, done=done, failed=failed)
         self._start(self._job, [before, after])
+
+    def _of_different_patients(self, *names: str) -> bool:
+        """Says why two scans are not compared, if they seem to be of two patients."""
+        why = self.editor.of_different_patients(*names)
+        if why:
+            self.said.emit(f"⚠ Not compared: {why}.")
+        return bool(why)
 
     def _start(self, job: Job, scans: list[Scan]) -> None:
         if self._run is None or not self._run.running:
@@ -160,7 +177,10 @@ class Search(QObject):
             return None
         editor, study = self.editor, snapshot(self.editor.study)
         scans = {t.name: editor.scan_of(t.name) for t in study.timepoints if editor.scan_of(t.name) is not None}
-        notes = [f"{t.name} is not open" for t in study.timepoints if t.name not in scans]
+        others = editor.other_patients
+        scans = {name: scan for name, scan in scans.items() if name not in others}
+        notes = [f"{t.name} is not open" for t in study.timepoints if t.name not in {*scans, *others}]
+        notes += [f"{name} was left out: it has {why} than the first scan" for name, why in others.items()]
 
         def function(job: Job) -> None:
             for step in run_all(study, OpenScans(self.evidence, scans), job.report, job.cancelled):

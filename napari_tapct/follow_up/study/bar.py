@@ -31,6 +31,7 @@ from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
 from ...unfinished_box import UnfinishedBox
 from .opening import add_scans, closed, read_scans
+from .other_scans import OtherScans
 from .recovery import bring_scans, recovery_of, set_paths, unfinished_studies
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class StudyBar(QGroupBox):
         row.addWidget(self.reader, 1)
         column.addLayout(row)
         column.addWidget(self.state)
+        self.others = OtherScans(editor, self.remove)
+        column.addWidget(self.others)
         self.recovery.saved.connect(self.refresh)
         self.recovery.failed.connect(self.state.setText)
         editor.changed.connect(living(self.refresh))
@@ -95,10 +98,6 @@ class StudyBar(QGroupBox):
         unopened = [t.name for t in study.timepoints if editor.scan_of(t.name) is None]
         if unopened:
             words.append(f"Not open: {', '.join(unopened)}.")
-        if editor.other_patients:
-            words.append(
-                f"⚠ {', '.join(editor.other_patients)}: of another patient. A study holds one patient; remove it."
-            )
         self.state.setText(" ".join(words))
         self.state.setToolTip(
             str(editor.path) if editor.path else "Kept among the program's own files until you save it"

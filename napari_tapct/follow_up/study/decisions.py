@@ -41,9 +41,10 @@ def accept(editor: StudyEditor, chosen: Candidate | None = None) -> None:
         editor.do(words, lambda study: study.accept(lesion.uid, timepoint, editor.reader))
 
 
-def place(editor: StudyEditor, point: Point) -> None:
-    """The selected lesion lies at this place (LPS mm) of the compared scan."""
-    lesion, timepoint = _current(editor)
+def place(editor: StudyEditor, point: Point, timepoint: str = "") -> None:
+    """The selected lesion lies at this place (LPS mm) of a time point, the compared one unless said otherwise."""
+    lesion, compared = _current(editor)
+    timepoint = timepoint or compared
     editor.do(
         f"move {lesion.name} at {timepoint}", lambda study: study.move(lesion.uid, timepoint, point, editor.reader)
     )

@@ -27,7 +27,7 @@ from tapct_core.lesions.timepoints import (
     snapshot,
 )
 
-from ...scan import DATE, Scan, origin_of, patient_of, same_path
+from ...scan import DATE, Scan, differs_in_patient, origin_of, patient_of, same_path
 from ...session import Session, session_of
 
 if TYPE_CHECKING:
@@ -60,8 +60,12 @@ class StudyEditor:
         """Tracking UID of the lesion that all parts show."""
         self.timepoint: str | None = None
         """Name of the follow-up that is compared."""
+        self.chosen = False
+        """Whether a person has chosen it."""
         self._bound: dict[str, tuple[Scan, str]] = {}
         self._left_out: WeakSet[Scan] = WeakSet()
+        self._vouched: WeakSet[Scan] = WeakSet()
+        self._doubts: WeakKeyDictionary[Scan, str] = WeakKeyDictionary()
         self._loose: dict[str, CTVolume] = {}
         self._before: list[tuple[str, Study]] = []
         self._after: list[tuple[str, Study]] = []
@@ -130,8 +134,13 @@ class StudyEditor:
         return self.lesion.findings.get(timepoint or self.timepoint or "") if self.lesion else None
 
     def set_timepoint(self, name: str) -> None:
-        """Compares another follow-up. Raises UserError for an unknown name."""
+        """A person compares another follow-up. Raises UserError for an unknown name."""
         self.study.order(name)
+        self.chosen = True
+        self.compare(name)
+
+    def compare(self, name: str | None) -> None:
+        """Compares another follow-up, or none; nobody has chosen it."""
         if name != self.timepoint:
             self.timepoint = name
             self.timepoint_changed.emit()
@@ -150,11 +159,44 @@ class StudyEditor:
         return next((name for name, (bound, _) in self._bound.items() if bound is scan), None)
 
     @property
-    def other_patients(self) -> list[str]:
-        """Names of open scans that are of another patient than the study's first."""
-        keys = {name: patient_of(scan.volume) for name, (scan, _) in self._bound.items()}
-        known = [keys[t.name] for t in self.study.timepoints if keys.get(t.name)]
-        return [name for name, key in keys.items() if key and key != known[0]]
+    def other_patients(self) -> dict[str, str]:
+        """Names of open scans that seem to be of another patient than the first one's, and what says so.
+
+        Those that the reader has vouched for are left out.
+        """
+        open_ = [(t.name, self.scan_of(t.name)) for t in self.study.timepoints if self.scan_of(t.name) is not None]
+        found = {name: differs_in_patient(open_[0][1].volume, scan.volume) for name, scan in open_}
+        return {name: words for name, words in found.items() if words and self.scan_of(name) not in self._vouched}
+
+    @property
+    def doubtful(self) -> dict[str, str]:
+        """Names of open scans that may be of another patient by what they show, and what says so."""
+        found = {
+            self.timepoint_of(scan): words
+            for scan, words in self._doubts.items()
+            if words and scan not in self._vouched
+        }
+        return {name: words for name, words in found.items() if name is not None}
+
+    def doubt(self, name: str, words: str) -> None:
+        """Notes what speaks against a scan being of the study's patient; "" for nothing."""
+        scan = self.scan_of(name)
+        if scan is not None and self._doubts.get(scan, "") != words:
+            self._doubts[scan] = words
+            self.changed.emit()
+
+    def same_patient(self, name: str) -> None:
+        """The reader vouches that a scan is of the study's patient, whatever speaks against it; until it is closed."""
+        self._vouched.add(self.scan_of(name))
+        self.changed.emit()
+
+    def of_different_patients(self, *names: str | None) -> str:
+        """Why scans must not be compared: one of them seems to be of another patient; "" where none does."""
+        others = self.other_patients
+        return "; ".join(f"{name} has {others[name]} than {self._reference()}" for name in names if name in others)
+
+    def _reference(self) -> str:
+        return next(t.name for t in self.study.timepoints if self.scan_of(t.name) is not None)
 
     def load(self, path: str | Path) -> None:
         """Takes up a study's file; its scans are bound as far as they are open. Raises UserError if it cannot be read.
@@ -175,6 +217,7 @@ class StudyEditor:
         """
         self.study, self._before, self._after, self._bound, self._loose = study, [], [], {}, {}
         self.selected = self.timepoint = None
+        self.chosen = False
         self._left_out = WeakSet(scan for scan in self.session.scans if self._known(scan) is None)
         self._adopt()
         self._settle()
@@ -231,9 +274,9 @@ class StudyEditor:
             timepoint.name for study in self._states() for timepoint in study.timepoints if not timepoint.path
         }
         self._loose = {name: volume for name, volume in self._loose.items() if name in without_file}
-        if self.timepoint not in names and self.timepoint != (names[1:] or [None])[0]:
-            self.timepoint = (names[1:] or [None])[0]
-            self.timepoint_changed.emit()
+        if self.timepoint not in names:
+            self.chosen = False
+            self.compare((names[1:] or [None])[0])
         self.changed.emit()
 
     def _on_scans_changed(self) -> None:
@@ -255,10 +298,10 @@ class StudyEditor:
                 self._rename(name, scan)
                 changed = True
         wanted = [scan for scan in open_ if scan not in self._left_out]
-        for scan in sorted(wanted, key=lambda one: one is not self.session.active):  # the one looked at: the baseline
+        for scan in wanted:
             if self.timepoint_of(scan) is None:
                 self._bind(scan)
-                self._put_shown_first()
+                self._put_hidden_last()
                 changed = True
             name = self.timepoint_of(scan)
             if scan.date and scan.date != self.study.timepoints[self.study.order(name)].date:
@@ -266,10 +309,14 @@ class StudyEditor:
                 changed = True
         return changed
 
-    def _put_shown_first(self) -> None:
-        """While nothing is dated or marked, a scan that is shown is the baseline of those that are opened hidden."""
+    def _put_hidden_last(self) -> None:
+        """While nothing is dated or marked, scans stand as they were opened, those that came hidden after the others.
+
+        Whoever opens several at once shows the one to begin with. What is looked at now says nothing: it is the scan
+        that was opened last.
+        """
         if not self.study.lesions and not any(timepoint.date for timepoint in self.study.timepoints):
-            hidden = {name for name, (scan, _) in self._bound.items() if not scan.layer.visible}
+            hidden = {name for name, (scan, _) in self._bound.items() if scan.opened_hidden}
             self._each(lambda study: study.timepoints.sort(key=lambda timepoint: timepoint.name in hidden))
 
     def _known(self, scan: Scan) -> Timepoint | None:

@@ -70,12 +70,13 @@ class LinkBar(QWidget):
         """Says which time points there are, and how the views are linked."""
         linked, editor = self._linked, self._linked.editor
         names = [timepoint.name for timepoint in editor.study.timepoints]
+        first = next((name for name in names if editor.scan_of(name) is not None), None)
         self.timepoints.clear()
         for timepoint in editor.study.timepoints:
             is_open = editor.scan_of(timepoint.name) is not None
             words = [timepoint.name, timepoint.date, "" if is_open else "(not open)"]
             self.timepoints.addItem("  ".join(word for word in words if word), timepoint.name)
-            self.timepoints.model().item(self.timepoints.count() - 1).setEnabled(is_open)
+            self.timepoints.model().item(self.timepoints.count() - 1).setEnabled(is_open and timepoint.name != first)
         self.timepoints.setCurrentIndex(names.index(editor.timepoint) if editor.timepoint in names else -1)
         self.earlier.setEnabled(self._next(-1) is not None)
         self.later.setEnabled(self._next(1) is not None)
@@ -90,11 +91,13 @@ class LinkBar(QWidget):
         linked = self._linked
         if len(names) < 2:
             return "Open a second scan to compare."
-        if linked.scan is None:
+        left = linked.session.active.name if linked.session.active is not None else ""
+        if linked.editor.scan_of(linked.editor.timepoint) is None:
             return f"The scan of {linked.editor.timepoint} is not open."
-        if linked.session.active is None:
-            return ""
-        left = linked.session.active.name
+        if linked.scan is None:
+            return f"{left} is on the left. Choose a later scan to compare it with."
+        if linked.why_not_linked:
+            return f"⚠ Not linked: {linked.why_not_linked}."
         return f"Linked with {left}: {linked.motion.words}" if linked.linked else f"Not linked with {left}"
 
     def _next(self, by: int) -> str | None:
@@ -104,8 +107,9 @@ class LinkBar(QWidget):
         if editor.timepoint not in names:
             return None
         here = names.index(editor.timepoint)
+        open_ = [name for name in names if editor.scan_of(name) is not None]
         rest = names[here + 1 :] if by > 0 else names[:here][::-1]
-        return next((name for name in rest if editor.scan_of(name) is not None), None)
+        return next((name for name in rest if name in open_[1:]), None)  # the first is on the left
 
     def _on_step(self, by: int) -> None:
         name = self._next(by)

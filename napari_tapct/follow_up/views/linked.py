@@ -141,13 +141,19 @@ class LinkedView:
 
     @property
     def motion(self) -> Motion | None:
-        """From the viewer's scan to the follow-up; None unless both are open."""
+        """From the viewer's scan to the follow-up; None unless both are open, of the study and of one patient."""
         here, there = self.session.active, self.scan
-        if here is None or there is None:
+        if here is None or there is None or self.why_not_linked:
             return None
-        if here is there:
-            return Motion(np.eye(4), "the same scan")
         return self._motions.get((here, there)) or as_scanned(here.volume.geometry, there.volume.geometry)
+
+    @property
+    def why_not_linked(self) -> str:
+        """Why the two scans that are shown must not be linked; "" where they may."""
+        here = self.editor.timepoint_of(self.session.active)
+        if here is None:
+            return f"{self.session.active.name} is not of this study" if self.session.active is not None else ""
+        return self.editor.of_different_patients(here, self.editor.timepoint)
 
     @property
     def by_hand(self) -> bool:
@@ -191,6 +197,11 @@ class LinkedView:
                 self._keep(self.motion.through(first.focus, lps_mm))
                 self._remember(first, second)
         self.changed.emit()
+
+    def show_in_second(self, lps_mm: np.ndarray) -> None:
+        """Shows a place of the follow-up, LPS mm; the viewer goes along if the two are linked."""
+        if self.second is not None:
+            self.second.look(lps_mm)
 
     @property
     def first(self) -> ScanView | None:
@@ -240,6 +251,7 @@ class LinkedView:
 
     def _on_editor(self) -> None:
         scan = self.editor.scan_of(self.editor.timepoint)
+        scan = scan if scan is not self.session.active else None  # nothing is compared with itself
         if scan is not self.scan:
             self._show(scan)
             self.changed.emit()

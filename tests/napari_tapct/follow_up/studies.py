@@ -1,4 +1,4 @@
-"""The core's study of four scans, in a editor."""
+"""The core's study of four scans, in an editor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.tapct_core.studies import study_and_volumes
 
 
 def editor_with_study() -> tuple[ViewerModel, StudyEditor, dict[str, CTVolume]]:
-    """A editor whose viewer has no window, and the study's volumes; the caller keeps the viewer, a session does not."""
+    """An editor without a window, and the study's volumes; the caller keeps the viewer, a session does not."""
     study, volumes = study_and_volumes()
     viewer = ViewerModel()
     editor = StudyEditor(Session(viewer))

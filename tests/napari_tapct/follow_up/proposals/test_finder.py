@@ -128,7 +128,7 @@ def test_a_proposal_that_is_there_stays_unless_asked_anew_and_a_decision_stays_a
 def test_what_cannot_be_looked_for_is_said_in_one_line(pair, ready, study):
     evidence, scans = ready
     newcomer = study.add_lesion("N", "after", tuple(pair.places[0] + pair.shift_mm), "AB")
-    with pytest.raises(UserError, match="N is new at after; there is no earlier scan"):
+    with pytest.raises(UserError, match="N is new at after: it was not there before"):
         look_for(evidence, study, newcomer.uid, "after", scans.get, False)
     with pytest.raises(UserError, match="L1 is first marked at before; compare a later scan"):
         look_for(evidence, study, study.lesions[0].uid, "before", scans.get, False)

@@ -25,7 +25,7 @@ POINT = (1.0, 2.0, 3.0)
 
 
 def editor_with(*names: str, dates: tuple[str, ...] = ()) -> tuple[ViewerModel, StudyEditor]:
-    """A editor on empty scans that are in no file."""
+    """An editor on empty scans that are in no file."""
     viewer = ViewerModel()
     session = Session(viewer)
     editor = StudyEditor(session)
@@ -162,11 +162,12 @@ def test_scans_become_time_points_in_the_order_of_their_dates():
     assert editor.study.timepoints[2].date == "2025-01-01" and editor.timepoint == "middle"
 
 
-def test_the_scan_that_is_looked_at_is_the_baseline_while_no_dates_say_otherwise():
+def test_without_dates_the_order_of_opening_counts_and_not_what_is_looked_at_now():
+    """Whoever opens the baseline and then the follow-up looks at the follow-up."""
     viewer, _ = editor_with("a", "b", "c")
     session = Session(viewer)
-    session.active = session.scans[1]
-    assert [t.name for t in StudyEditor(session).study.timepoints] == ["b", "a", "c"]
+    session.show(session.scans[1])
+    assert [t.name for t in StudyEditor(session).study.timepoints] == ["a", "b", "c"]
 
 
 def test_a_hidden_scan_that_is_opened_before_the_shown_one_is_not_the_baseline():
