@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtWidgets import QApplication
 
 from napari_tapct.follow_up.study.editor import StudyEditor
 from napari_tapct.follow_up.study.other_scans import OtherScans
@@ -94,6 +95,7 @@ def test_scans_of_another_study_are_not_linked_and_can_be_closed_or_added(panel)
     session, editor = panel.editor.session, panel.editor
     assert session.active is editor.scan_of("b1") and panel.linked.scan is editor.scan_of("b2")
     assert panel.linked.motion is not None
+    QApplication.processEvents()  # what is shown while scans are being opened is no choice
     session.show(editor.left_out[0])
     assert panel.linked.motion is None and "a1 is not of this study" in panel.bar.words.text()
     panel.button("Close").click()
