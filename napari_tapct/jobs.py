@@ -11,7 +11,10 @@ for an embedding to end.
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,8 +30,8 @@ from tapct_core.errors import UserError
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 10.0
-"""How long closing waits for all jobs to notice that they are to stop."""
+PATIENCE_S = 2.0
+"""How long closing waits for all jobs to notice that they are to stop; then the process ends without them."""
 REMEDY = "if it happens again, please report it with the lines that napari's log holds"
 _running: set[Job] = set()
 
@@ -169,15 +172,34 @@ class Job(QObject):
 @cache
 def _stop_on_quit() -> None:
     QCoreApplication.instance().aboutToQuit.connect(stop_all)
+    atexit.register(_end_without_stragglers)
 
 
 def stop_all() -> None:
-    """Stops all jobs and waits for them, since a thread that outlives the interpreter may crash it."""
+    """Stops all jobs and waits a moment for them. Nothing that a job writes is ever half there."""
     end = time.monotonic() + PATIENCE_S
     for job in list(_running):
         job.drop()
     for job in list(_running):
         job._thread.join(max(0.0, end - time.monotonic()))
+    _stragglers.extend(job._thread for job in _running if job._thread.is_alive())
+
+
+_stragglers: list[threading.Thread] = []
+"""Threads that were still computing when the window had closed."""
+
+
+def _end_without_stragglers() -> None:
+    """Ends the process here and now if a thread still computes: one that outlives the interpreter aborts it.
+
+    Runs at the interpreter's end, after nearly all else that does, since it is registered early.
+    """
+    if any(thread.is_alive() for thread in _stragglers):
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(0)
 
 
 def sentence(title: str, error: Exception) -> str:

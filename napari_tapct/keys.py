@@ -109,6 +109,9 @@ _TABLE = (
     ),
     ("Follow-up", "link", "Shift-I", "Link", "Slice, plane, zoom and window of one view follow the other"),
     ("Follow-up", "second view", "Shift-T", "View", "Shows or hides the follow-up beside the canvas"),
+    ("Lesion table", "go to", "Return", "Go to", "Shows the lesion at the compared time point; as a double-click does"),
+    ("Lesion table", "rename", "F2", "Rename …", "Another name for the lesion"),
+    ("Lesion table", "delete", "Del", "Delete", "Takes the lesion out of the study, from all time points"),
 )  # fmt: skip
 SHORTCUTS: dict[str, Shortcut] = {row[1]: Shortcut(*row) for row in _TABLE}
 """By name, in the order in which the docs list them."""

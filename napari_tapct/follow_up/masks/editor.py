@@ -10,19 +10,21 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QSlider, QWidget
 from superqt.utils import QSignalDebouncer
 
 from tapct_core.errors import UserError
-from tapct_core.lesions import Finding, Mask, Study, new_uid
+from tapct_core.lesions import Finding, Lesion, new_uid
 
 from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
 from ...keys import key_button
 from ...session import Session
 from ..study.decisions import next_name
+from .growing import Grown, grown_at
 from .layers import MaskLayers
 from .painting import MaskStrokes, clear, finding_of
 
 if TYPE_CHECKING:
-    from tapct_core.lesions.recist import Measurement
+    from tapct_core.lesions.recist import Measurement, Point
 
+    from ...scan import Scan
     from ..study.editor import StudyEditor
     from ..views.linked import LinkedView
 
@@ -52,6 +54,7 @@ class MaskEditor(QWidget):
         self._debounce.triggered.connect(self.refresh)
         self.strokes.stroked.connect(living(self._on_stroke))
         editor.changed.connect(living(self._on_changed))
+        editor.mask_lost.connect(living(self._on_mask_lost))
         for signal in (editor.selection_changed, editor.timepoint_changed, session.scans_changed, linked.changed):
             signal.connect(living(self._on_elsewhere))
         linked.closed.connect(living(self._on_closed))
@@ -132,8 +135,6 @@ class MaskEditor(QWidget):
 
     def grow(self) -> Job | None:
         """Grows the selected lesion's mask where it is placed and has none; None when there is nothing to grow."""
-        from tapct_core.lesions.grow import grow_mask
-
         lesion = self.editor.lesion
         if lesion is None or self.painting:
             return None
@@ -143,43 +144,45 @@ class MaskEditor(QWidget):
         if not work:
             self._say("It has its mask in both scans; paint to correct it, or remove it to grow it again.")
             return None
+        return self._start_growing(lesion, work, lambda change: self.editor.do(f"grow {lesion.name}", change))
 
-        def function(job: Job) -> list[tuple[str, tuple, Mask | str]]:
-            found: list[tuple[str, tuple, Mask | str]] = []
+    def _on_mask_lost(self, uid: str, timepoint: str, drawn: bool) -> None:
+        """A grown mask is grown again at its lesion's new place, as a part of the move: undo brings both back."""
+        if drawn:
+            self._say(f"At {timepoint} it has left the mask that was painted; paint it anew, or undo the move.")
+            return
+        scan, finding = self.editor.scan_of(timepoint), finding_of(self.editor.study, uid, timepoint)
+        if scan is not None and finding is not None and finding.present:
+            work = [(timepoint, scan, finding.point_lps_mm)]
+            self._start_growing(self.editor.study.lesion(uid), work, self.editor.note)
+
+    def _start_growing(self, lesion: Lesion, work: list[tuple[str, Scan, Point]], into: Callable) -> Job:
+        """Grows masks of one lesion at places (LPS mm) of scans; ``into`` takes the change that keeps them."""
+
+        def function(job: Job) -> list[Grown]:
+            found = []
             for i, (name, scan, point) in enumerate(work):
                 if job.cancelled():
                     break
                 job.report(i, len(work))
-                try:
-                    found.append((name, point, grow_mask(scan.volume, point, scan.features)))
-                except UserError as error:
-                    found.append((name, point, str(error)))
+                found.append(grown_at(name, scan, point))
             return found
+
+        def done(found: list[Grown]) -> None:
+            self._note = "\n".join(f"{one.timepoint}: {one.why_not}" for one in found if one.mask is None)
+            into(lambda study: [one.put_into(study, lesion.uid) for one in found])
+            self.refresh()
 
         self._note = ""
         job = Job(
             f"Growing {lesion.name}",
             function,
             owner=self,
-            done=lambda found: self._on_grown(lesion.uid, lesion.name, found),
+            done=done,
             failed=lambda error: self._say(sentence("Growing", error)),
         )
         self.bar.watch(job)
         return job.start()
-
-    def _on_grown(self, uid: str, name: str, found: list[tuple[str, tuple, Mask | str]]) -> None:
-        """Keeps the masks of places that are still the lesion's; what a person has drawn meanwhile stays."""
-
-        def change(study: Study) -> None:
-            for timepoint, point, mask in found:
-                finding = finding_of(study, uid, timepoint)
-                scan = self.editor.scan_of(timepoint)
-                if isinstance(mask, Mask) and scan and finding and finding.point_lps_mm == point:
-                    study.set_mask(uid, timepoint, mask, scan.volume)
-
-        self._note = "\n".join(f"{timepoint}: {mask}" for timepoint, _, mask in found if isinstance(mask, str))
-        self.editor.do(f"grow {name}", change)
-        self.refresh()
 
     def remove(self) -> None:
         """Takes the selected lesion's mask at the compared time point away."""

@@ -44,10 +44,17 @@ def accept(editor: StudyEditor, chosen: Candidate | None = None) -> None:
 def place(editor: StudyEditor, point: Point, timepoint: str = "") -> None:
     """The selected lesion lies at this place (LPS mm) of a time point, the compared one unless said otherwise."""
     lesion, compared = _current(editor)
-    timepoint = timepoint or compared
-    editor.do(
-        f"move {lesion.name} at {timepoint}", lambda study: study.move(lesion.uid, timepoint, point, editor.reader)
-    )
+    move(editor, lesion.uid, timepoint or compared, point)
+
+
+def move(editor: StudyEditor, uid: str, timepoint: str, point: Point) -> None:
+    """A lesion lies at this place (LPS mm) of a time point; a mask that it had elsewhere does not come along."""
+    lesion = editor.study.lesion(uid)
+    before = lesion.findings.get(timepoint)
+    words = f"move {lesion.name} at {timepoint}"
+    editor.do(words, lambda study: study.move(uid, timepoint, point, editor.reader))
+    if before is not None and before.mask is not None:
+        editor.mask_lost.emit(uid, timepoint, before.mask_by == "person")
 
 
 def not_present(editor: StudyEditor) -> None:

@@ -46,6 +46,8 @@ class StudyEditor:
     changed = Signal()
     """The study is another: a decision, a mask, a time point, undo, or a file that was opened."""
     selection_changed = Signal()
+    mask_lost = Signal(str, str, bool)
+    """A finding was moved off its mask: tracking UID, time point, and whether a person had drawn it."""
     timepoint_changed = Signal()
     """Another follow-up is compared."""
 

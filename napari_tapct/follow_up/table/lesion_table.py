@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QEvent, QItemSelectionModel, QModelIndex, QObject, QPoint, Qt, Signal
-from qtpy.QtGui import QFontMetrics
+from qtpy.QtGui import QFontMetrics, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from tapct_core.lesions import ROLES, Lesion
 
 from ...callbacks import living
+from ...keys import SHORTCUTS
 from ..study.editor import StudyEditor
 from ..study.lesion_edits import delete, set_node, set_organ, set_role
 from .cells import Cells
@@ -30,7 +31,7 @@ from .palette import Palette
 class LesionTable(QWidget):
     """A row a lesion; what is selected is selected everywhere. Columns that do not fit are left out.
 
-    Double-click a name to change it, click a role to choose another; the context menu has the rest.
+    Double-click a row to go there, click a role to choose another; the context menu has the rest.
     """
 
     jump_requested = Signal(str, str)
@@ -46,6 +47,11 @@ class LesionTable(QWidget):
         self.open_only = QCheckBox()
         self.open_only.setToolTip("Only the lesions that nobody has decided on at this time point")
         self.open_only.toggled.connect(self._on_filter)
+        self._acts = {
+            SHORTCUTS["go to"].qt: self._jump,
+            SHORTCUTS["rename"].qt: self._rename,
+            SHORTCUTS["delete"].qt: self._on_delete,
+        }
         self.view = self._make_view()
         self.view.installEventFilter(self)
         self.view.viewport().installEventFilter(self)
@@ -70,7 +76,7 @@ class LesionTable(QWidget):
         view.setItemDelegate(Cells(self.model, view))
         view.setSelectionBehavior(QAbstractItemView.SelectRows)
         view.setSelectionMode(QAbstractItemView.SingleSelection)
-        view.setEditTriggers(QAbstractItemView.EditKeyPressed)
+        view.setEditTriggers(QAbstractItemView.NoEditTriggers)
         view.setVerticalScrollMode(QAbstractItemView.ScrollPerPixel)
         view.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         view.setShowGrid(False)
@@ -129,7 +135,7 @@ class LesionTable(QWidget):
         if event.type() == QEvent.Resize:
             self._fit()
         elif event.type() == QEvent.KeyPress and watched is self.view:
-            act = {Qt.Key_Return: self._jump, Qt.Key_Enter: self._jump, Qt.Key_Delete: self._on_delete}.get(event.key())
+            act = self._acts.get("Return" if event.key() == Qt.Key_Enter else QKeySequence(event.key()).toString())
             if act is not None:
                 act()
                 return True
@@ -173,11 +179,12 @@ class LesionTable(QWidget):
             self.view.edit(index)
 
     def _on_double_clicked(self, index: QModelIndex) -> None:
-        key = KEYS[index.column()]
-        if key == "name":
-            self.view.edit(index)
-        elif key != "role":
+        if KEYS[index.column()] != "role":  # a click there chooses another
             self._jump()
+
+    def _rename(self) -> None:
+        if self.lesion is not None:
+            self.view.edit(self.row_of(self.lesion.uid))
 
     def _jump(self) -> None:
         if self.lesion is not None and self.model.timepoint is not None:
@@ -197,9 +204,9 @@ class LesionTable(QWidget):
         """What can be done with a lesion."""
         menu, editor = QMenu(self), self._editor
         menu.setAttribute(Qt.WA_DeleteOnClose)
-        menu.addAction("Go to\tReturn", self._jump)
+        menu.addAction(_with_key("go to"), self._jump)
         menu.addSeparator()
-        menu.addAction("Rename …\tF2", lambda: self.view.edit(self.row_of(lesion.uid)))
+        menu.addAction(_with_key("rename"), self._rename)
         roles = menu.addMenu("RECIST role")
         for role in ROLES:
             action = roles.addAction(ROLE_WORDS[role] if role else "neither")
@@ -212,7 +219,7 @@ class LesionTable(QWidget):
         node.triggered.connect(lambda on: set_node(editor, lesion, on))
         menu.addAction("Organ …", lambda: self._ask_organ(lesion))
         menu.addSeparator()
-        menu.addAction("Delete from all time points\tDel", self._on_delete)
+        menu.addAction(_with_key("delete", "Delete from all time points"), self._on_delete)
         return menu
 
     def _ask_organ(self, lesion: Lesion) -> None:
@@ -236,3 +243,8 @@ class LesionTable(QWidget):
         )
         self.view.viewport().update()
         self._fit()
+
+
+def _with_key(name: str, title: str = "") -> str:
+    """A menu's line with its key."""
+    return f"{title or SHORTCUTS[name].title}\t{SHORTCUTS[name].shown}"

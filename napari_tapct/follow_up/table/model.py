@@ -35,7 +35,7 @@ class Column:
 
 
 COLUMNS = (
-    Column("name", "Lesion", "Name and organ. Double-click or F2: another name", 92),
+    Column("name", "Lesion", "Name and organ. F2: another name", 92),
     Column("role", "RECIST", "Target, non-target or neither. Click to change it", 74, 3),
     Column("baseline", "First", "RECIST diameter where the lesion was first measured, mm", 48, 5, True),
     Column("axes", "Long × short", "Axes at the compared time point, mm; the heavier one is RECIST's", 80, number=True),

@@ -21,6 +21,7 @@ from tapct_core.lesions import Finding, Lesion
 
 from ...clicks import STILL_PIXELS
 from ...session import Session
+from ..study import decisions
 from ..table.palette import Palette
 from .marks import METRE, marks_layer, to_data
 
@@ -233,10 +234,7 @@ class LesionPoints:
         try:
             if not view.geometry.contains(place):
                 raise UserError(f"{lesion.name} was dragged off the scan; drag it to a place in the scan")
-            self.editor.do(
-                f"move {lesion.name} at {timepoint}",
-                lambda study: study.move(uid, timepoint, tuple(place.tolist()), self.editor.reader),
-            )
+            decisions.move(self.editor, uid, timepoint, tuple(place.tolist()))
         except UserError as error:
             show_warning(str(error))
             self.refresh()

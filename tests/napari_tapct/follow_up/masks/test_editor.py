@@ -9,6 +9,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_tapct.follow_up.masks.editor import MaskEditor
+from napari_tapct.follow_up.study import decisions
 from napari_tapct.follow_up.views.lesion_points import LesionPoints
 
 from ...conftest import drag
@@ -76,6 +77,34 @@ def test_growing_measures_the_ball_in_both_scans_and_outlines_it(editor, qtbot):
     assert finding(widget, "after").mask is None and not layer_of(linked, True).data.any()
     widget.editor.redo()
     assert layer_of(linked, True).data.any()
+
+
+def test_a_lesion_that_is_moved_gets_its_grown_mask_again_and_undo_brings_the_old_one_back(editor, qtbot):
+    viewer, linked, widget = editor
+    QTest.keyClick(canvases(viewer, linked)[0], Qt.Key_M, Qt.ShiftModifier)
+    qtbot.waitUntil(lambda: finding(widget, "after").mask is not None, timeout=LONG)
+    old = finding(widget, "after").mask
+    place = moved(BALL_LPS) + np.array([2.0, 1.0, 0.0])
+    decisions.place(widget.editor, tuple(place.tolist()))
+    assert finding(widget, "after").mask is None and finding(widget, "after").state == "moved"
+    qtbot.waitUntil(lambda: finding(widget, "after").mask is not None, timeout=LONG)
+    assert finding(widget, "after").mask_by == "grown" and finding(widget, "after").measurement is not None
+    assert widget.editor.undo() == "move ball at after", "growing again is no step of its own"
+    assert finding(widget, "after").mask is old
+    widget.editor.redo()
+    assert finding(widget, "after").mask is not None and finding(widget, "after").state == "moved"
+
+
+def test_a_painted_mask_is_not_grown_over_but_said_to_be_gone(editor, qtbot):
+    viewer, linked, widget = editor
+    QTest.keyClick(canvases(viewer, linked)[1], Qt.Key_V, Qt.ShiftModifier)
+    stroke(viewer, linked, True, (0, -4), (0, 4))
+    QTest.mouseClick(widget.done_button, Qt.LeftButton)
+    assert finding(widget, "after").mask_by == "person"
+    decisions.place(widget.editor, tuple((moved(BALL_LPS) + 3.0).tolist()))
+    assert finding(widget, "after").mask is None and "paint it anew, or undo" in widget.text.text()
+    widget.editor.undo()
+    assert finding(widget, "after").mask_by == "person"
 
 
 @pytest.mark.parametrize("second", [pytest.param(False, marks=pytest.mark.slow), True])

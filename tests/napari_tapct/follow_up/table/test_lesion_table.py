@@ -109,19 +109,23 @@ def test_selection_goes_both_ways(table):
     assert not table.view.selectionModel().hasSelection()
 
 
-def test_return_and_double_click_ask_to_be_shown(table, qtbot):
+@pytest.mark.parametrize("column", ["state", "name"])
+def test_return_and_double_click_ask_to_be_shown(table, qtbot, column):
+    """On the name, too, and without a field that takes the next shortcut's letter for the name."""
     uid = table._editor.study.lesions[1].uid
     with qtbot.waitSignal(table.jump_requested) as asked:
-        click(table, cell(table, "lung 2", "state"))
-        click(table, cell(table, "lung 2", "state"), QTest.mouseDClick)
-    assert asked.args == [uid, "week 24"]
+        click(table, cell(table, "lung 2", column))
+        click(table, cell(table, "lung 2", column), QTest.mouseDClick)
+    assert asked.args == [uid, "week 24"] and table.view.findChild(QLineEdit) is None
+    QTest.keyClick(table.view, Qt.Key_A, Qt.ShiftModifier)
+    assert table.view.findChild(QLineEdit) is None and table.shown()[1] == "lung 2"
     with qtbot.waitSignal(table.jump_requested):
         QTest.keyClick(table.view, Qt.Key_Return)
 
 
 def test_a_name_is_typed_and_undone(table):
     click(table, cell(table, "lung 1", "name"))
-    click(table, cell(table, "lung 1", "name"), QTest.mouseDClick)
+    QTest.keyClick(table.view, Qt.Key_F2)
     editor = table.view.findChild(QLineEdit)
     editor.selectAll()
     QTest.keyClicks(editor, "S6 nodule")

@@ -1,0 +1,45 @@
+"""A mask grown from a lesion's place, on its way from a worker's thread into the study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tapct_core.errors import UserError
+from tapct_core.lesions import Mask, Study
+
+from .painting import finding_of
+
+if TYPE_CHECKING:
+    from tapct_core.lesions.recist import Measurement, Point
+
+    from ...scan import Scan
+
+
+@dataclass(frozen=True, eq=False)
+class Grown:
+    """A mask that was grown from a place (LPS mm) of a scan, with what it measures; or why there is none."""
+
+    timepoint: str
+    point_lps_mm: Point
+    mask: Mask | None = None
+    measurement: Measurement | None = None
+    why_not: str = ""
+
+    def put_into(self, study: Study, uid: str) -> None:
+        """Into one state of a study where the lesion is still at the place; what a person has drawn meanwhile stays."""
+        finding = finding_of(study, uid, self.timepoint)
+        here = finding is not None and finding.mask is None and finding.point_lps_mm == self.point_lps_mm
+        if here and self.mask is not None:
+            study.put_mask(uid, self.timepoint, self.mask, self.measurement)
+
+
+def grown_at(timepoint: str, scan: Scan, point: Point) -> Grown:
+    """The mask round a place (LPS mm) of a scan; takes a while."""
+    from tapct_core.lesions.grow import grow_mask
+
+    try:
+        mask = grow_mask(scan.volume, point, scan.features)
+        return Grown(timepoint, point, mask, mask.measure(scan.volume))
+    except UserError as error:
+        return Grown(timepoint, point, why_not=str(error))
