@@ -37,6 +37,7 @@ matching
 probe
 delineation
 lesions
+imports
 pictures thumbnails
 export
 demo

@@ -15,7 +15,7 @@ from importlib import import_module
 
 from ..errors import UserError
 
-COMMANDS = ("info", "encoders", "embed", "match", "track", "segment", "probe", "gui", "demo")
+COMMANDS = ("info", "encoders", "embed", "match", "track", "import_", "segment", "probe", "gui", "demo")
 
 
 class Parser(argparse.ArgumentParser):

@@ -201,6 +201,8 @@ def _lps_affine(header: Any, codes: tuple[int, int], name: str) -> np.ndarray:
         log.warning("a NIfTI file gives voxel sizes but no orientation; taken as RAS, so left and right are a guess")
         ras = np.diag([*header["pixdim"][1:4].astype(np.float64), 1.0])
     scale = MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+    if not np.isfinite(ras).all():
+        raise UserError(f"{name}: its affine is not finite, so voxels have no place in the patient; correct the header")
     return RAS_FROM_LPS @ np.diag([scale, scale, scale, 1.0]) @ ras
 
 

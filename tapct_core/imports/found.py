@@ -1,0 +1,90 @@
+"""What a file says of one lesion, before it has a place in a study. Everything is in LPS mm or on a grid of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..geometry import Geometry
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A mask (z, y, x) bool on its own grid."""
+
+    mask: np.ndarray
+    geometry: Geometry
+
+
+@dataclass(frozen=True, eq=False)
+class Contours:
+    """Closed planar contours, each (n, 3) LPS mm; those of one plane count by even-odd, so holes are holes."""
+
+    planes: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class OnImage:
+    """A graphic in the pixels of one image: ``points`` (n, 2) as (column, row), 0.5 the first pixel's centre."""
+
+    graphic: str  # POINT, POLYLINE, ELLIPSE, CIRCLE, MULTIPOINT
+    points: np.ndarray
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, eq=False)
+class InSpace:
+    """A graphic in the patient: ``points`` (n, 3) LPS mm."""
+
+    graphic: str  # POINT, POLYLINE, POLYGON, ELLIPSE, MULTIPOINT
+    points: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One lesion as a file gives it. ``uid`` is its tracking UID, or one made from the file's content, so that the same
+    file twice is the same lesions. ``what`` holds all regions; the first kind that can be placed is used.
+
+    ``series_uids``, ``image_uids`` and ``frame_uid`` say to which scan it belongs; all empty where the file does not.
+    ``segment`` (SOPInstanceUID, number) is the segment of a SEG that this is, or speaks of. ``state`` is a match status
+    of ours, "" for a finding that is simply there; ``decided`` whether its author stood by it.
+    """
+
+    file: str
+    name: str
+    uid: str
+    what: tuple[Region | Contours | OnImage | InSpace, ...] = ()
+    series_uids: frozenset[str] = frozenset()
+    image_uids: frozenset[str] = frozenset()
+    frame_uid: str = ""
+    timepoint: str = ""
+    segment: tuple[str, int] | None = None
+    state: str = ""
+    decided: bool = True
+    role: str = ""
+    organ: str = ""
+    measurements: dict[str, float] = field(default_factory=dict)
+    """By name and unit, as the file gives them: shown, not believed; diameters are measured anew."""
+
+    @property
+    def names_a_scan(self) -> bool:
+        """Whether the file says to which scan it belongs."""
+        return bool(self.timepoint or self.series_uids or self.image_uids or self.frame_uid)
+
+    @property
+    def nowhere(self) -> str:
+        """Why no time point took it."""
+        if self.timepoint:
+            return f"the study has no time point {self.timepoint!r}"
+        if self.names_a_scan:
+            return "no scan of the study is the series, or in the frame of reference, that it names"
+        return "it does not say to which scan it belongs; name the time point with --timepoint"
+
+
+def made_uid(*parts: object) -> str:
+    """A DICOM UID that depends on the parts alone (PS3.5 B.2: 2.25. and a UUID)."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:16]
+    return f"2.25.{uuid.UUID(bytes=digest, version=4).int}"
