@@ -25,6 +25,7 @@ from .io.suffixes import stem_of
 from .preprocessing import InputSpec
 from .progress import Cancel, EmbeddingCancelled, Progress
 from .provenance import feature_key
+from .sliding_windows import OVERLAP
 from .store import SUFFIX, load_features, save_features
 from .volume import CTVolume
 
@@ -48,7 +49,7 @@ def embed_many(
     encoder: Encoder | None,
     plan: str | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
-    overlap: float = 0.0,
+    overlap: float = OVERLAP,
     *,
     how: Mapping[str, Any] | None = None,
     shard: tuple[int, int] = (0, 1),

@@ -31,7 +31,7 @@ from .geometry import Geometry, Shape
 from .preprocessing import InputSpec, plan_geometry, resample_hu
 from .progress import Cancel, EmbeddingCancelled, Progress
 from .provenance import feature_key, provenance
-from .sliding_windows import fitted_window, plan_windows
+from .sliding_windows import OVERLAP, fitted_window, plan_windows
 from .store import FeatureStore
 from .volume import AIR_HU, CTVolume
 
@@ -60,7 +60,7 @@ def embed(
     encoder: Encoder | None,
     plan: str | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
-    overlap: float = 0.0,
+    overlap: float = OVERLAP,
     batch_size: int | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
@@ -111,7 +111,7 @@ def embed_cached(
     encoder: Encoder | None,
     plan: str | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
-    overlap: float = 0.0,
+    overlap: float = OVERLAP,
     *,
     store: FeatureStore | None = None,
     rebuild: bool = False,

@@ -19,6 +19,10 @@ import numpy as np
 from .errors import UserError
 from .geometry import Shape
 
+OVERLAP = 0.0
+"""Share of a window that the next one repeats unless somebody says otherwise: in the library, on the command line and
+in the window alike, so that all three find the same features in the cache. Published figures were measured with it."""
+
 SIGMA = 0.125
 """Standard deviation of the Gaussian as a share of the window: that of MONAI's sliding-window inferer."""
 

@@ -24,6 +24,7 @@ from tapct_core.encoders import load_encoder, save_encoder
 from tapct_core.encoders.input_config import BLOCKS_KEY, SCALES_KEY
 from tapct_core.encoders.outputs import LAST, Outputs
 from tapct_core.errors import UserError
+from tapct_core.terminal import print_any_name
 from tapct_core.vit import VisionTransformer3D
 
 from .checkpoint import checkpoint_path, list_checkpoints, load_tensors
@@ -206,6 +207,7 @@ def _output_words(facts: dict, depth: int) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
+    print_any_name()
     parser = argparse.ArgumentParser(prog="python -m training.export", description="From a run to an encoder folder.")
     parser.add_argument("run", type=Path, metavar="RUN", help="the run.dir of a pretraining")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR")

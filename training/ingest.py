@@ -30,6 +30,7 @@ import numpy as np
 from tapct_core.cli.embed import shard
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
+from tapct_core.terminal import print_any_name
 from tapct_core.volume import CTVolume
 
 from .candidates import Candidate, find_candidates
@@ -227,6 +228,7 @@ def _mark_duplicates(rows: list[Outcome]) -> list[Outcome]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
+    print_any_name()
     parser = argparse.ArgumentParser(prog="python -m training.ingest", description=__doc__.split("\n")[0])
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="folder of scans, or a text file with a path a line"

@@ -23,6 +23,7 @@ from tapct_core.embedding import embed
 from tapct_core.encoders import Encoder
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
+from tapct_core.terminal import print_any_name
 
 from .checkpoint import list_checkpoints
 from .config import Config
@@ -155,6 +156,7 @@ def embed_scan(run: Path, config: Config, scan: Path, step: int) -> FeatureMap:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
+    print_any_name()
     parser = argparse.ArgumentParser(prog="python -m training.monitor", description="One picture page of a run.")
     parser.add_argument("run", type=Path, metavar="RUN", help="the run.dir of a pretraining")
     parser.add_argument(

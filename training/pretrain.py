@@ -32,6 +32,7 @@ import torch
 
 from tapct_core.errors import UserError
 from tapct_core.geometry import Shape
+from tapct_core.terminal import print_any_name
 
 from . import distributed, health
 from .block_masks import block_masks
@@ -298,6 +299,7 @@ class StopRequest(AbstractContextManager):
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
+    print_any_name()
     parser = argparse.ArgumentParser(
         prog="python -m training.pretrain", description="3D self-supervised pretraining on CT."
     )

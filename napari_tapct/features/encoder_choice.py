@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tapct_core.encoders import PACKAGED, PRESETS, UNTRAINED, list_encoders
+from tapct_core.sliding_windows import OVERLAP
 from tapct_core.strict_json import read_json
 
 
@@ -17,7 +18,7 @@ class EmbeddingChoice:
     encoder: str
     device: str = "auto"
     plan: str | None = None
-    overlap: float = 0.0
+    overlap: float = OVERLAP
     download: bool = False
     """Whether the hub may be asked: only after a click that said so."""
 

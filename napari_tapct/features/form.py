@@ -7,6 +7,8 @@ from pathlib import Path
 from magicgui.widgets import ComboBox, Container, FloatSpinBox, PushButton
 from qtpy.QtWidgets import QFileDialog
 
+from tapct_core.sliding_windows import OVERLAP
+
 from ..preferences import preference
 from .encoder_choice import PACKAGED, Choice, EmbeddingChoice, choices, folder_choice, gpu_in_sight
 
@@ -16,8 +18,6 @@ PLANS = (
     ("As the release: 224 × 224 a slice", "release"),
 )
 DEVICES = (("Automatic", "auto"), ("CPU", "cpu"), ("GPU (CUDA)", "cuda"))
-OVERLAP = 0.25
-"""Of the packaged encoder, which can afford it: without it borders of windows show in the similarity to a click."""
 ON_CPU = "⚠ Without a GPU embedding a scan takes minutes instead of seconds. You can go on working meanwhile."
 ON_CPU_SMALL = (
     "⚠ Without a GPU embedding a scan takes up to a minute with this encoder. You can go on working meanwhile."
@@ -34,12 +34,10 @@ class EncoderForm(Container):
         self.device = ComboBox(label="Device", choices=DEVICES, value=preference("device"))
         self.plan = ComboBox(label="Grid", choices=PLANS)
         hint = "Share of a window that the next one repeats: smoother, but 4 to 64 times the time"
-        self.overlap = FloatSpinBox(label="Overlap", min=0.0, max=0.75, step=0.25, tooltip=hint)
+        self.overlap = FloatSpinBox(label="Overlap", min=0.0, max=0.75, step=0.25, value=OVERLAP, tooltip=hint)
         super().__init__(widgets=[self.encoder, self.folder, self.device, self.plan, self.overlap])
         self.margins = (0, 0, 0, 0)
-        self.encoder.changed.connect(self._on_encoder)
         self.folder.changed.connect(self._on_folder)
-        self._on_encoder()
 
     @property
     def choice(self) -> EmbeddingChoice:
@@ -71,9 +69,6 @@ class EncoderForm(Container):
 
     def _titles(self, _box: ComboBox) -> list[tuple[str, Choice]]:
         return [(one.title, one) for one in self._choices]
-
-    def _on_encoder(self) -> None:
-        self.overlap.value = OVERLAP if self.chosen.name == PACKAGED else 0.0
 
     def _on_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(self.native, "Folder with config.json and model.safetensors")

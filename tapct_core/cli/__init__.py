@@ -14,6 +14,7 @@ import sys
 from importlib import import_module
 
 from ..errors import UserError
+from ..terminal import print_any_name
 
 COMMANDS = ("info", "encoders", "embed", "match", "track", "import_", "segment", "probe", "gui", "demo")
 
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is written as escapes
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    print_any_name()
     args = build_parser().parse_args(argv)
     program = f"tapct {args.command}"
     logging.basicConfig(level=logging.WARNING, format="tapct: %(message)s", stream=sys.stderr)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..progress import Progress
+from ..sliding_windows import OVERLAP
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +29,9 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--overlap",
         type=fraction,
-        default=0.0,
+        default=OVERLAP,
         metavar="F",
-        help="share of a window that the next one repeats (default 0)",
+        help=f"share of a window that the next one repeats (default {OVERLAP:g})",
     )
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_reading_options(parser)

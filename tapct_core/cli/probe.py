@@ -75,7 +75,11 @@ def _add_predict(actions) -> None:
         "--out", type=Path, required=True, metavar="SEG", help="a .nii.gz file, or a folder for several scans"
     )
     parser.add_argument("--guided", action="store_true", help="let edges of HU pull the borders")
-    parser.add_argument("--keep-largest", action="store_true", help="keep only the largest piece of each class")
+    parser.add_argument(
+        "--keep-largest",
+        action="store_true",
+        help="of each class drop the pieces under 0.3 of its largest; a second organ, as the other lung, stays",
+    )
     parser.add_argument("--labels", nargs="+", metavar="LABELS", help="the truth, one a CT, for a report of Dice")
     parser.add_argument("--json", action="store_true", help="the report machine-readable, to stdout")
     add_common_options(parser)

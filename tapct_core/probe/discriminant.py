@@ -81,7 +81,12 @@ def _solved(matrix: np.ndarray, penalty: float, right: np.ndarray) -> np.ndarray
 
     matrix = matrix.copy()
     matrix[np.diag_indices_from(matrix)] += penalty
-    factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+    try:
+        factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        # Sums in float32 may leave an eigenvalue a little under zero, and so under -penalty where others are huge.
+        values, vectors = np.linalg.eigh(matrix)
+        return vectors @ ((vectors.T @ right) / np.maximum(values, penalty)[:, None])
     return scipy.linalg.cho_solve(factor, right, check_finite=False)
 
 

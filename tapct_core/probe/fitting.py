@@ -41,7 +41,7 @@ def fit_probe(
         classes=(),
         weights=np.empty((0, 0), np.float32),
         constants=np.empty(0, np.float32),
-        standard=pooled([statistics(features, recipe.hu_features) for features, _ in pairs]),
+        standard=pooled([statistics(features, recipe.hu_features, recipe.clip) for features, _ in pairs]),
         recipe=recipe,
         dim=first.dim,
         provenance={key: value for key, value in first.provenance.items() if key not in ("scan", "key")},
@@ -60,13 +60,37 @@ def fit_probe(
 
 def extend_probe(probe: AnyProbe, pairs: Pairs, zero: str, cap: int | None) -> AnyProbe:
     """See :meth:`LinearProbe.extend`."""
-    if probe.memory is None:
-        raise UserError("this probe keeps no labels to add to; fit it again with the old and the new strokes")
+    if not pairs:
+        return probe
     for features, _ in pairs:
         require_same_features(probe.provenance, probe.dim, features)
     names, colours = merged_names(probe.names, probe.colours, pairs)
     background = any(zero_is_background(labels, zero) for _, labels in pairs)
-    return _learn(replace(probe, names=names, colours=colours), pairs, background, cap)
+    probe = replace(probe, names=names, colours=colours)
+    return _corrected(probe, pairs, background, cap) if probe.memory is None else _learn(probe, pairs, background, cap)
+
+
+def _corrected(probe: AnyProbe, pairs: Pairs, background: bool, cap: int | None) -> AnyProbe:
+    """A probe whose labels are not here, loaded or trained otherwise: its weights, moved as far as strokes demand."""
+    from .heads import fit_from
+
+    x, values, groups = _read_all(probe, pairs, background, cap)
+    classes = tuple(int(v) for v in np.union1d(probe.classes, values))
+    check_classes(classes, probe.names)
+    place = np.searchsorted(classes, probe.classes)
+    # A class that is new begins as the mean of the others: no place speaks for it or against it.
+    weights = np.repeat(probe.weights.mean(axis=1, keepdims=True), len(classes), axis=1)
+    constants = np.full(len(classes), probe.constants.mean())
+    weights[:, place], constants[place] = probe.weights, probe.constants
+    new = ~np.isin(classes, probe.classes)
+    weights, constants = fit_from(x, np.searchsorted(classes, values), groups, weights, constants, new)
+    return replace(
+        probe,
+        classes=classes,
+        weights=weights.astype(np.float32),
+        constants=constants.astype(np.float32),
+        facts={**probe.facts, "corrections": len(x)},
+    )
 
 
 def _learn(
@@ -78,14 +102,7 @@ def _learn(
     cancel: Cancel | None = None,
 ) -> AnyProbe:
     """The probe after it has read ``pairs``, on top of what its memory holds already."""
-    parts = []
-    cap = cap or _default_cap(pairs)
-    for number, (features, labels) in enumerate(pairs):
-        step(progress, cancel, number, len(pairs))
-        parts.append(_read(probe, features, labels, background, cap))
-    step(progress, cancel, len(pairs), len(pairs))
-    x, values = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-    groups = _distinct([p[2] for p in parts])
+    x, values, groups = _read_all(probe, pairs, background, cap, progress, cancel)
     classes = tuple(int(v) for v in np.union1d(probe.classes, values))
     check_classes(classes, probe.names)
     index = np.searchsorted(classes, values)
@@ -132,10 +149,30 @@ def _frequency_shift(
     return probe.recipe.prior * scale * log_frequencies(pairs, classes) if background else np.zeros(len(classes))
 
 
+def _read_all(
+    probe: Probe,
+    pairs: Pairs,
+    background: bool,
+    cap: int | None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Standardised columns (N, D), label values (N,) and groups (N,) of all scans; no group in two of them."""
+    parts = []
+    cap = cap or _default_cap(pairs)
+    for number, (features, labels) in enumerate(pairs):
+        step(progress, cancel, number, len(pairs))
+        parts.append(_read(probe, features, labels, background, cap))
+    step(progress, cancel, len(pairs), len(pairs))
+    x, values, groups = zip(*parts, strict=True)
+    return np.concatenate(x), np.concatenate(values), _distinct(list(groups))
+
+
 def _read(probe: Probe, features: FeatureMap, labels: LabelMap, background: bool, cap: int) -> tuple:
     """Standardised columns (N, D), label values (N,) and groups (N,) of one scan's labelled voxels."""
     voxels = pick_voxels(features, labels, background, cap, np.random.default_rng(probe.recipe.seed))
-    x = standard_of(probe, features).apply(columns_at(features, voxels.points, probe.recipe.hu_features))
+    standard = standard_of(probe, features)
+    x = standard.apply(columns_at(features, voxels.points, probe.recipe.hu_features, standard))
     good = np.isfinite(x).all(axis=1)
     lost = sorted(set(voxels.values.tolist()) - set(voxels.values[good].tolist()))
     if lost:

@@ -144,21 +144,33 @@ class VoxelScores:
     features: FeatureMap
     table: np.ndarray  # (scales, K, HU values)
     slopes: np.ndarray  # (scales, 2, K)
+    bounds: np.ndarray  # (low and high, scales, 2), of gradient and Laplacian in HU
     lerps: tuple[AxisLerp, AxisLerp, AxisLerp]
     needed: slice
     box: tuple[slice, slice]
 
     @classmethod
-    def on(cls, features: FeatureMap, weights: np.ndarray, target: Geometry) -> VoxelScores:
-        """``weights`` (VOXEL_CHANNELS, K) of :func:`voxel_channels`, to be read on ``target``."""
+    def on(
+        cls,
+        features: FeatureMap,
+        weights: np.ndarray,
+        target: Geometry,
+        limits: tuple[np.ndarray, np.ndarray] = (-np.inf, np.inf),
+    ) -> VoxelScores:
+        """``weights`` (VOXEL_CHANNELS, K) of :func:`voxel_channels`, to be read on ``target``; each channel is held
+        within its ``limits`` (VOXEL_CHANNELS,) before."""
         count = weights.shape[1]
         split = weights.reshape(len(SCALES_MM), len(KNOTS_HU) + 2, count)
         hu = np.arange(_TABLE_LOW, _TABLE_HIGH)
-        table = np.einsum("hk,skc->sch", hats(hu), split[:, : len(KNOTS_HU)]).astype(np.float32)
+        low, high = (np.broadcast_to(limit, len(weights)).reshape(split.shape[:2]) for limit in limits)
+        curves = np.clip(hats(hu), low[:, None, : len(KNOTS_HU)], high[:, None, : len(KNOTS_HU)])  # (scales, HU, knots)
+        table = np.einsum("shk,skc->sch", curves, split[:, : len(KNOTS_HU)]).astype(np.float32)
         along = axis_weights(features.hu_geometry, target)
         needed, *box = (used_span(rows) for rows in along)
         lerps = tuple(AxisLerp.of(rows) for rows in (along[0], along[1][:, box[0]], along[2][:, box[1]]))
-        made = cls(features, table, (split[:, len(KNOTS_HU) :] / SLOPE_HU).astype(np.float32), lerps, needed, box)
+        slopes = (split[:, len(KNOTS_HU) :] / SLOPE_HU).astype(np.float32)
+        bounds = SLOPE_HU * np.stack([low, high])[..., len(KNOTS_HU) :].astype(np.float32)
+        made = cls(features, table, slopes, bounds, lerps, needed, box)
         made._held = (-1, np.empty(0))
         return made
 
@@ -188,6 +200,7 @@ class VoxelScores:
         total = None
         for s, maps in enumerate(voxel_maps(hu, self.features.hu_geometry.spacing_mm, start, stop)):
             smooth, slope, laplace = (m[:, inner[0], inner[1]] for m in maps)
+            slope, laplace = (np.clip(m, *self.bounds[:, s, i]) for i, m in enumerate((slope, laplace)))
             place = np.clip(np.rint(smooth), _TABLE_LOW, _TABLE_HIGH - 1).astype(np.intp) - _TABLE_LOW
             total = np.zeros((self.table.shape[1], *place.shape), np.float32) if total is None else total
             for c in range(len(total)):

@@ -51,8 +51,9 @@ class LinearProbe(Probe):
         """A new probe that knows new strokes as well; new classes are welcome.
 
         ``pairs`` hold the *new* strokes only, best as LabelMaps cropped to them. The ridge form adds their sums to
-        the old ones and keeps its penalty; the logistic form starts from the old weights.
-        Raises UserError for a probe that was loaded (labels are not saved with it) or fitted by convolution.
+        the old ones and keeps its penalty; the logistic form starts from the old weights. A probe that was loaded has
+        no labels with it: its classes and weights are kept, and moved only as far as the strokes demand, of which those
+        of one class are enough.
         """
         return fitting.extend_probe(self, pairs, zero, cap)
 
@@ -80,7 +81,8 @@ class LinearProbe(Probe):
 
         ``region`` (slices z, y, x of that grid): only this part, such as the slice on screen. ``guided``: edges of
         HU pull the borders. ``strokes``: painted voxels keep their label. ``keep``: "strokes" drops pieces that touch
-        no stroke of their class, "largest" all but a class's largest piece. Voxels without features are background.
+        no stroke of their class, "largest" those much smaller than a class's largest. Voxels without features are
+        background.
         Raises UserError for features of another encoder or plan, ProbeCancelled when ``cancel`` says so.
         """
         return predicting.predict(self, features, like, region, guided, keep, strokes, progress, cancel)

@@ -23,6 +23,10 @@ HU_FEATURES = (None, "token", "voxel")
 PRIOR = 0.25
 """Chosen on dev patients by mean Dice: equal classes overrate small ones, true frequencies lose them."""
 
+CLIP = 30.0
+"""Deviations. HU that a scan hardly holds make columns that are nearly always 0: without a limit one voxel of metal
+lies 1,000 deviations off, and the products of such columns cannot be solved in float32."""
+
 Pairs = Sequence[tuple[FeatureMap, LabelMap]]
 
 
@@ -36,6 +40,7 @@ class Recipe:
     ``standardise`` "scan": each scan by its own statistics; "fit": all by those of the first scans fitted on.
     ``prior``       for full masks, 0: classes are equally likely; 1: as frequent as in the masks; between: a
                     compromise. Strokes say nothing about frequency.
+    ``clip``        see Standard; None only in probes saved before there was a limit, which read columns as they did.
     """
 
     head: str = "ridge"
@@ -43,6 +48,7 @@ class Recipe:
     standardise: str = "scan"
     prior: float = PRIOR
     seed: int = 0
+    clip: float | None = CLIP
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -56,14 +62,23 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Standard:
-    """Mean and standard deviation (D,) of each column, float64."""
+    """Mean and standard deviation (D,) of each column, float64; values further than ``clip`` deviations off are taken
+    for values so far off (None: as they are)."""
 
     mean: np.ndarray
     std: np.ndarray
+    clip: float | None = CLIP
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Columns of mean 0 and deviation 1, float32."""
-        return ((x - self.mean) / self.std).astype(np.float32)
+        scaled = ((x - self.mean) / self.std).astype(np.float32)
+        return scaled if self.clip is None else np.clip(scaled, -self.clip, self.clip, out=scaled)
+
+    @property
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest raw value (D,) float32 that is told apart in each column."""
+        reach = np.inf if self.clip is None else self.clip * self.std
+        return (self.mean - reach).astype(np.float32), (self.mean + reach).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

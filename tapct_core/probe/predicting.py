@@ -12,7 +12,7 @@ from ..geometry import Geometry
 from ..progress import Cancel, Progress, step
 from ..provenance import difference
 from ..volume import CTVolume, LabelMap, Source
-from .channels import score_fields, statistics
+from .channels import score_fields, standard_of
 from .cleanup import keep_components, paint_strokes
 from .guided import GuidedScores, filter_radius
 from .model import Probe
@@ -184,13 +184,10 @@ def _bands(features: FeatureMap, target: Geometry, classes: int) -> list[slice]:
 
 
 def _fields(probe: Probe, features: FeatureMap, target: Geometry) -> list[ScoreField]:
-    """The probe's scores, its standardisation folded into weights and constants of raw columns."""
+    """The probe's scores, to be read on ``target``."""
     require_same_features(probe.provenance, probe.dim, features)
-    scan = probe.recipe.standardise == "scan"
-    standard = statistics(features, probe.recipe.hu_features) if scan else probe.standard
-    weights = probe.weights.astype(np.float64) / standard.std[:, None]
-    constants = probe.constants - standard.mean @ weights
-    return score_fields(features, probe.recipe.hu_features, weights, constants, target)
+    standard = standard_of(probe, features)
+    return score_fields(features, probe.recipe.hu_features, probe.weights, probe.constants, standard, target)
 
 
 def _target(features: FeatureMap, like: Like, region: Region | None) -> tuple[Geometry, Source]:

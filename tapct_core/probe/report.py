@@ -11,8 +11,9 @@ from ..volume import LabelMap
 def dice_report(prediction: LabelMap, truth: LabelMap, classes: tuple[int, ...] | None = None) -> dict:
     """Dice per class and their mean: {"mean_dice", "classes": {value: {"name", "dice", "voxels", "voxels_truth"}}}.
 
-    ``classes``: which labels to compare; default, all above 0 that the truth holds. A class in neither has no Dice
-    (None) and does not enter the mean. Raises UserError when the two lie on different grids.
+    ``classes``: which labels to list; default, all above 0 that the truth holds. A class that the truth does not hold
+    has no Dice (None) and does not enter the mean, whether or not it was found: its voxels say so.
+    Raises UserError when the two lie on different grids.
     """
     if not prediction.geometry.matches(truth.geometry):
         raise UserError("prediction and labels lie on different grids; compare them on the grid of one scan")
@@ -26,7 +27,7 @@ def dice_report(prediction: LabelMap, truth: LabelMap, classes: tuple[int, ...] 
         total = int(ours[value] + theirs[value])
         rows[value] = {
             "name": truth.names.get(value) or prediction.names.get(value) or str(value),
-            "dice": 2 * int(both[value]) / total if total else None,
+            "dice": 2 * int(both[value]) / total if theirs[value] else None,
             "voxels": int(ours[value]),
             "voxels_truth": int(theirs[value]),
         }

@@ -14,7 +14,8 @@ from ..errors import UserError
 from ..strict_json import JSONError, parse_json
 from .model import AnyProbe, Probe, Recipe, Standard
 
-FORMAT = "tapct-probe-2"
+FORMAT, UNCLIPPED = "tapct-probe-3", "tapct-probe-2"
+"""What is written; and what is read as well: probes whose columns had no limit."""
 TENSORS, WORDS = "probe.safetensors", "probe.json"
 
 
@@ -62,7 +63,7 @@ def load_probe(cls: type[AnyProbe], path: str | Path) -> AnyProbe:
         raise UserError(f"{file} is damaged or no probe ({error}); fit it again") from None
     if not isinstance(words, dict):
         raise UserError(f"{file} is damaged or no probe; fit it again")
-    if words.get("format") != FORMAT:
+    if words.get("format") not in (FORMAT, UNCLIPPED):
         raise UserError(f"{file} is not a probe of this version ({words.get('format', 'no format')}); fit it again")
     try:
         return _probe(cls, words, arrays)
@@ -102,7 +103,8 @@ def _words(probe: Probe) -> dict:
 
 def _probe(cls: type[AnyProbe], words: dict, arrays: dict[str, np.ndarray]) -> AnyProbe:
     weights, classes = arrays["weights"], tuple(int(c) for c in words["classes"])
-    standard = Standard(arrays["mean"], arrays["std"])
+    recipe = Recipe(**({"clip": None} if words["format"] == UNCLIPPED else {}), **words["recipe"])
+    standard = Standard(arrays["mean"], arrays["std"], recipe.clip)
     if weights.shape != (len(standard.mean), len(classes)) or arrays["constants"].shape != (len(classes),):
         raise ValueError(f"weights of {weights.shape} do not fit {len(classes)} classes")
     return cls(
@@ -110,7 +112,7 @@ def _probe(cls: type[AnyProbe], words: dict, arrays: dict[str, np.ndarray]) -> A
         weights=weights,
         constants=arrays["constants"],
         standard=standard,
-        recipe=Recipe(**words["recipe"]),
+        recipe=recipe,
         dim=int(words["dim"]),
         provenance=dict(words["features"]),
         names={int(value): str(name) for value, name in words["names"].items()},

@@ -11,6 +11,7 @@ from importlib import import_module
 
 from tapct_core.cli import Parser
 from tapct_core.errors import UserError
+from tapct_core.terminal import print_any_name
 
 from .runs.run_folder import say
 
@@ -40,6 +41,7 @@ def build_parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    print_any_name()
     args = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:

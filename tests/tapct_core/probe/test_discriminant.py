@@ -72,3 +72,13 @@ def test_noise_asks_for_more_penalty_than_signal():
     clear = choose_penalty(3 * x, index, groups)
     lost = choose_penalty(noise, index, groups)
     assert lost[0] > clear[0] or lost[1] < clear[1]
+
+
+def test_a_covariance_that_rounding_left_below_zero_is_solved_all_the_same():
+    """Sums in float32 of columns a thousand deviations long leave eigenvalues under the penalty's own size."""
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    within = turn @ np.diag([1e6, 1.0, 0.5, -0.3]) @ turn.T
+    weights, constants = discriminant(np.eye(3, 4), within, 1e-2)
+    assert np.isfinite(weights).all() and np.isfinite(constants).all()
+    kept = np.diag([1e6, 1.0, 0.5, 0.0])
+    np.testing.assert_allclose(weights, np.linalg.solve(turn @ (kept + 1e-2 * np.eye(4)) @ turn.T, np.eye(3, 4).T))

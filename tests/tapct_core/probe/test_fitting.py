@@ -8,6 +8,7 @@ import pytest
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.probe import LinearProbe
+from tapct_core.probe.model import CLIP
 from tapct_core.progress import ProbeCancelled
 from tapct_core.volume import LabelMap
 from tests.tapct_core.probe.known_field import (
@@ -206,3 +207,49 @@ def test_contradicting_names_are_refused(scan):
     pairs = [(features, LabelMap(truth, VOXELS, names={1: name})) for name in ("liver", "spleen")]
     with pytest.raises(UserError, match="called liver in one scan and spleen in another"):
         LinearProbe.fit(pairs)
+
+
+@pytest.mark.parametrize("head", ["ridge", "logistic"])
+def test_a_loaded_probe_and_one_stroke_keep_its_classes_and_what_it_knows(scan, tmp_path, head):
+    features, truth = scan
+    labels = LabelMap(strokes_of(truth, count=20), VOXELS, names={1: "a", 2: "b", 3: "c"})
+    LinearProbe.fit([(features, labels)], head=head).save(tmp_path / "abc.probe")
+    loaded = LinearProbe.load(tmp_path / "abc.probe")
+    before = loaded.predict(features, VOXELS).labels
+    stroke = np.zeros(VOXELS.shape, np.uint8)
+    z, y, x = np.argwhere((before == 1) & (truth == 2))[0]
+    stroke[z, y, x : x + 6] = 2
+    corrected = loaded.extend([(features, LabelMap(stroke, VOXELS))])
+    after = corrected.predict(features, VOXELS).labels
+    assert corrected.classes == (1, 2, 3) and corrected.names == {1: "a", 2: "b", 3: "c"}
+    place = (slice(z, z + 1), slice(y, y + 1), slice(x, x + 6))
+    chances = [one.probabilities(features, VOXELS, value=2, region=place).mean() for one in (loaded, corrected)]
+    assert chances[1] > chances[0] + 0.05
+    assert (after == before).mean() > 0.95
+    assert mean_dice(corrected, features, truth) > mean_dice(loaded, features, truth) - 0.01
+    assert np.array_equal(loaded.predict(features, VOXELS).labels, before)
+
+
+def test_a_loaded_probe_learns_a_new_class(scan, tmp_path):
+    features, truth = scan
+    painted = strokes_of(truth, count=20)
+    two = np.where(painted == 3, 0, painted)
+    LinearProbe.fit([(features, LabelMap(two, VOXELS))]).save(tmp_path / "two.probe")
+    grown = LinearProbe.load(tmp_path / "two.probe").extend([(features, LabelMap(painted, VOXELS, names={3: "c"}))])
+    assert grown.classes == (1, 2, 3) and grown.names == {3: "c"}
+    assert mean_dice(grown, features, truth) > 0.8
+
+
+def test_metal_in_the_scan_does_not_break_the_fit():
+    """Columns of HU that hardly occur lay 1,000 deviations off, and no Cholesky factor was found."""
+    rng = np.random.default_rng(1)
+    hu = rng.normal(40, 15, VOXELS.shape).astype(np.int16)
+    hu[9:11, 20:22, 20:22] = 3071
+    features = known_map(hu=hu)
+    painted = np.zeros(VOXELS.shape, np.uint8)
+    painted[10, 20:22, 18:26], painted[20, 40, 30:50] = 1, 2
+    for hu_features in ("token", "voxel"):
+        probe = LinearProbe.fit([(features, LabelMap(painted, VOXELS))], hu_features=hu_features)
+        assert np.abs(probe.memory.x).max() <= CLIP
+        found = probe.predict(features, VOXELS).labels
+        assert (found[painted > 0] == painted[painted > 0]).mean() > 0.9

@@ -21,3 +21,13 @@ def test_dice_by_hand_and_a_class_that_is_nowhere():
     assert dice_report(LabelMap(ours, VOXELS), LabelMap(truth, VOXELS), (1, 7))["classes"][7]["dice"] is None
     with pytest.raises(UserError, match="different grids"):
         dice_report(LabelMap(ours, VOXELS), LabelMap(truth, VOXELS.cropped((0, 1, 0), VOXELS.shape)))
+
+
+def test_a_class_that_the_truth_does_not_hold_has_no_dice_and_shows_its_voxels():
+    ours, truth = np.zeros(VOXELS.shape, np.uint8), np.zeros(VOXELS.shape, np.uint8)
+    ours[0, 0, :4] = truth[0, 0, :4] = 1
+    ours[3, 3, 3] = 5
+    report = dice_report(LabelMap(ours, VOXELS), LabelMap(truth, VOXELS), (1, 5, 6))
+    assert report["mean_dice"] == 1
+    assert report["classes"][5]["dice"] is None and report["classes"][5]["voxels"] == 1
+    assert dice_report(LabelMap(ours, VOXELS), LabelMap(truth * 0, VOXELS), (1,))["mean_dice"] is None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
@@ -30,8 +33,6 @@ def test_a_saved_probe_predicts_the_same_and_carries_its_words(features, tmp_pat
     assert again.names == {1: "front", 2: "Rücken"} and again.colours == {1: (1, 2, 3)}
     assert again.recipe == probe.recipe and again.facts["samples"] == probe.facts["samples"]
     assert again.provenance == {"encoder": "e", "weights": "w"}
-    with pytest.raises(UserError, match="fit it again with the old and the new strokes"):
-        again.extend([(features, LabelMap(np.ones(VOXELS.shape, np.uint8), VOXELS))])
     assert [p.name for p in tmp_path.iterdir()] == [name]
     if name == "organs.probe":
         assert json.loads((path / "probe.json").read_text())["names"]["2"] == "Rücken"
@@ -46,8 +47,6 @@ def test_what_is_no_probe_is_refused(features, tmp_path):
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(UserError, match="damaged or no probe"):
         LinearProbe.load(tmp_path / "text.safetensors")
-    from safetensors.numpy import save_file
-
     save_file({"a": np.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="not a probe of this version"):
         LinearProbe.load(tmp_path / "other.safetensors")
@@ -60,3 +59,23 @@ def test_what_is_no_probe_is_refused(features, tmp_path):
     with pytest.raises(UserError, match="folder with other things"):
         probe.save(tmp_path / "work")
     assert (tmp_path / "work" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_probe_saved_before_columns_had_a_limit_reads_them_as_it_did(features, tmp_path, monkeypatch):
+    hu = features.hu.copy()
+    hu[3:5, 8:10, 8:10] = 3000  # a clip: far beyond any limit
+    scan = scan_of(hu)
+    old = fitted(scan)
+    old = replace(old, recipe=replace(old.recipe, clip=None), standard=replace(old.standard, clip=None))
+    old.save(tmp_path / "old.safetensors")
+    with safe_open(tmp_path / "old.safetensors", "np") as file:
+        words = json.loads(file.metadata()["probe"])
+        arrays = {name: file.get_tensor(name) for name in ("weights", "constants", "mean", "std")}
+    del words["recipe"]["clip"]
+    words["format"] = "tapct-probe-2"
+    save_file(arrays, tmp_path / "old.safetensors", {"probe": json.dumps(words)})
+    again = LinearProbe.load(tmp_path / "old.safetensors")
+    assert again.recipe.clip is None
+    assert np.array_equal(again.probabilities(scan, value=1), old.probabilities(scan, value=1))
+    limited = replace(old, recipe=replace(old.recipe, clip=5.0))
+    assert not np.array_equal(limited.probabilities(scan, value=1), old.probabilities(scan, value=1))

@@ -19,6 +19,7 @@ from tapct_core.encoders.outputs import LAST
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.preprocessing import InputSpec
+from tapct_core.sliding_windows import OVERLAP
 
 UNTRAINED_PREFIX = "untrained:"
 
@@ -38,7 +39,7 @@ class Row:
     encoder: str
     plan: str | None = None
     spacing_mm: tuple[float, float, float] | None = None
-    overlap: float = 0.0
+    overlap: float = OVERLAP
     block: int | None = None
     in_plane: int | None = None
     window: tuple[int, int, int] | None = None

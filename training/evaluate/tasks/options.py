@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tapct_core.cli.options import count, fraction, positive
 from tapct_core.errors import UserError
+from tapct_core.sliding_windows import OVERLAP
 
 from ... import distributed
 from ..embeddings.embed_cases import open_store
@@ -40,7 +41,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--spacing", nargs=3, type=positive, metavar=("Z", "Y", "X"), help="mm, for the spacing plan")
     group.add_argument("--in-plane", type=count, metavar="N", help="the release plan with N x N pixels, not 224 x 224")
     group.add_argument("--window", nargs=3, type=count, metavar=("Z", "Y", "X"), help="sliding window in voxels")
-    group.add_argument("--overlap", type=fraction, default=0.0, metavar="F", help="share of a window (default 0)")
+    group.add_argument("--overlap", type=fraction, default=OVERLAP, metavar="F", help="share of a window (default 0)")
     group.add_argument("--block", type=int, metavar="N", help="features of this block, from 0 (default: the last)")
 
 
