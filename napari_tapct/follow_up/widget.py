@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QScrollArea, QStyle, QVBoxLayout, QWidget
 
 from tapct_core.lesions.propagation import to_verify
@@ -68,6 +68,7 @@ class FollowUpWidget(QWidget):
         column.setContentsMargins(4, 4, 4, 4)
         self.study_bar = StudyBar(self.editor, self.bar)
         self.masks = MaskEditor(self.session, self.editor, self.linked)
+        self.study_bar.recovery.paints(self.masks)
         buttons = Buttons(self.session.viewer)
         self.find = FindBox(buttons, self.bar, self.search.run_all, self._on_view)
         self.lesion = LesionBox(buttons, self.overlay.threshold, self._on_heat)
@@ -120,6 +121,7 @@ class FollowUpWidget(QWidget):
             return
         self._opened = True
         window = self.session.viewer.window
+        dock_of(self).parentWidget().installEventFilter(self)
         self.linked.show()
         self._docks.append(window.add_dock_widget(self.overview, name="Lesions", area="bottom"))
         QTimer.singleShot(0, self._share_room)
@@ -334,6 +336,12 @@ class FollowUpWidget(QWidget):
         else:
             self.linked.show()
 
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's own name
+        """What is being painted when the window closes is kept."""
+        if event.type() == QEvent.Close:
+            self.masks.done()
+        return False
+
     def showEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's own name
         """In its dock, it brings the others."""
         super().showEvent(event)
@@ -344,6 +352,7 @@ class FollowUpWidget(QWidget):
         super().changeEvent(event)
         if event.type() == QEvent.ParentChange and self._opened and self.parentWidget() is None:
             self.linked.close()
+            self.study_bar.recovery.paints(None)
             self.arrangement.close()
             viewer = self.session.viewer
             for dock in self._docks if viewer is not None else []:

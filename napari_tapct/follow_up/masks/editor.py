@@ -22,6 +22,8 @@ from .layers import MaskLayers
 from .painting import MaskStrokes, clear, finding_of
 
 if TYPE_CHECKING:
+    from psygnal import SignalInstance
+
     from tapct_core.lesions.recist import Measurement, Point
 
     from ...scan import Scan
@@ -230,6 +232,15 @@ class MaskEditor(QWidget):
         """Forgets what was painted."""
         if self.painting:
             self._stop()
+
+    @property
+    def stroked(self) -> SignalInstance:
+        """A stroke came or went."""
+        return self.strokes.stroked
+
+    def unfinished(self) -> Lesion | None:
+        """The lesion that is being painted, with what is painted so far; None where there is nothing yet."""
+        return self.strokes.unfinished(self.editor.reader) if self.painting else None
 
     def undo(self) -> bool:
         """Takes the last stroke of what is being painted back; False while nobody paints, or nothing is painted."""

@@ -10,7 +10,8 @@ import numpy as np
 from napari.layers import Labels
 from psygnal import Signal
 
-from tapct_core.lesions import Finding, Mask, Study
+from tapct_core.lesions import Finding, Lesion, Mask, Study
+from tapct_core.lesions.timepoints import snapshot
 
 from ...keys import SHORTCUTS
 from ...painting import Stroke, edit_of
@@ -84,6 +85,20 @@ class MaskStrokes:
             else:
                 self._place(study, timepoint, mask, scan, by)
                 study.set_mask(self.uid, timepoint, mask, scan.volume, by=by)
+
+    def unfinished(self, by: str) -> Lesion | None:
+        """The lesion as it is painted so far, at the time points that were painted on; not measured."""
+        painted = [one for one in self.painted() if one[2] is not None]
+        if not painted:
+            return None
+        study = snapshot(self._layers.editor.study)
+        for timepoint, scan, mask in painted:
+            self._place(study, timepoint, mask, scan, by)
+            finding = study.finding(self.uid, timepoint)
+            kept = replace(finding, mask=mask, mask_by="person", measurement=None)
+            study.lesion(self.uid).findings[timepoint] = kept
+        lesion = study.lesion(self.uid)
+        return replace(lesion, findings={timepoint: lesion.findings[timepoint] for timepoint, _, _ in painted})
 
     def end(self) -> None:
         """Puts the tools away and draws what the study says."""

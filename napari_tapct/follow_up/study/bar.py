@@ -32,9 +32,12 @@ from ...jobs import Job, JobBar, sentence
 from ...unfinished_box import UnfinishedBox
 from .opening import add_scans, closed, read_scans
 from .other_scans import OtherScans
+from .painted import put_painting
 from .recovery import bring_scans, recovery_of, set_paths, unfinished_studies
 
 if TYPE_CHECKING:
+    from tapct_core.lesions import Lesion
+
     from .editor import StudyEditor
 
 FILES = "Study (*.json)"
@@ -125,8 +128,21 @@ class StudyBar(QGroupBox):
         except UserError as error:
             show_error(str(error))
             return
+        self._painted = old.painting
+        self._put_painting()
         self.recovery.replaces(old)
         self.unfinished_box.hide()
+
+    _painted: Lesion | None = None
+    """What was being painted, until its scans are open."""
+
+    def _put_painting(self) -> None:
+        """What was being painted comes back as one step, once all of its scans are open."""
+        painted, volumes = self._painted, self._volumes()
+        if painted is None or not set(painted.findings) <= set(volumes):
+            return
+        self._painted, editor = None, self.editor
+        editor.do(f"paint {painted.name}", lambda study: put_painting(study, painted, volumes, editor.reader))
 
     # Open, save, export.
 
@@ -163,6 +179,7 @@ class StudyBar(QGroupBox):
             for note in notes:
                 show_error(note)
             self.refresh()
+            self._put_painting()
             self.opened.emit()
 
         return self._run("Opening scans", lambda job: read_scans(job, timepoints), done)

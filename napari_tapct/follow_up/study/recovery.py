@@ -6,6 +6,7 @@ pointer to each study that is being worked on:
     studies/
       3f2a….json        a study without a file of its own, or {"opened": its file}
       3f2a….lock        held by the process that works on it
+      3f2a….painting    a mask that was not finished, see painted.py
       scans/HASH.nii.gz a scan that came from no file
 
 What a clean end leaves behind is offered again only if it has no file of its own.
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QCoreApplication, QLockFile, Signal
@@ -28,7 +29,7 @@ from tapct_core.atomic import atomic_path
 from tapct_core.errors import UserError
 from tapct_core.export.folder import file_stem
 from tapct_core.io.nifti import write_scan
-from tapct_core.lesions import Study
+from tapct_core.lesions import Lesion, Study
 from tapct_core.lesions.study_file import LARGEST_STUDY, load_study, save_study
 from tapct_core.lesions.timepoints import snapshot
 from tapct_core.strict_json import read_json
@@ -36,13 +37,29 @@ from tapct_core.write_lock import opened_mark
 
 from ...jobs import Job
 from ...recovery import Recovery, left_behind, state_folder
+from .painted import painting_of, read_painting, write_painting
 
 if TYPE_CHECKING:
+    from psygnal import SignalInstance
+
     from tapct_core.volume import CTVolume
 
     from .editor import StudyEditor
 
 OPENED = "opened"
+
+
+class Painter(Protocol):
+    """Where masks are painted: a widget whose ``stroked`` tells of each stroke."""
+
+    stroked: SignalInstance
+    destroyed: Any
+
+    def unfinished(self) -> Lesion | None:
+        """The lesion that is being painted, with what is painted so far; None where there is nothing yet."""
+
+    def done(self) -> None:
+        """Puts it into the study."""
 
 
 def studies_folder() -> Path:
@@ -64,7 +81,18 @@ class UnfinishedStudy:
         """For people."""
         when = time.strftime("%d %b %H:%M", time.localtime(self.saved))
         what = f"The study {self.file.name}" if self.file else "A study that was never saved to a file"
-        return f"{what}, {self.lesions} lesion{'' if self.lesions == 1 else 's'}, of {when} is still here."
+        painting = ", with a mask that was being painted" if painting_of(self.entry).is_file() else ""
+        return f"{what}, {self.lesions} lesion{'' if self.lesions == 1 else 's'}{painting}, of {when} is still here."
+
+    @property
+    def painting(self) -> Lesion | None:
+        """The lesion that was being painted. Raises UserError for a damaged file."""
+        return read_painting(self.entry)
+
+    def remove(self) -> None:
+        """Removes the entry; a study's own file stays, and the scans of one that has none."""
+        painting_of(self.entry).unlink(missing_ok=True)
+        self.entry.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Removes what is kept of it; a study's own file stays."""
@@ -72,7 +100,7 @@ class UnfinishedStudy:
             for timepoint in load_study(self.entry).timepoints:
                 if is_kept(timepoint.path):
                     Path(timepoint.path).unlink(missing_ok=True)
-        self.entry.unlink(missing_ok=True)
+        self.remove()
 
 
 def unfinished_studies() -> list[UnfinishedStudy]:
@@ -97,8 +125,19 @@ class StudyRecovery(Recovery):
         self._editor: StudyEditor | None = editor
         self._job: Job | None = None
         self._file_lock: QLockFile | None = None
+        self._painter: Painter | None = None
         editor.changed.connect(self._on_changed)
         QCoreApplication.instance().aboutToQuit.connect(self.close)
+
+    def paints(self, painter: Painter | None) -> None:
+        """Whose strokes are kept, too; None: nobody's any more."""
+        self._painter = painter
+        if painter is not None:
+            painter.stroked.connect(self._on_changed)
+            painter.destroyed.connect(self._on_painter_gone)
+
+    def _on_painter_gone(self, *_: object) -> None:
+        self._painter = None
 
     def take(self, path: Path | None) -> None:
         """Keeps others away from a study's file (None: from none). Raises UserError where somebody works on it."""
@@ -121,7 +160,8 @@ class StudyRecovery(Recovery):
         """
         editor = self._editor
         self._dirty = False
-        if editor is None or not (editor.study.lesions or editor.path):
+        painted = self._painter is not None and self._painter.unfinished() is not None
+        if editor is None or not (editor.study.lesions or editor.path or painted):
             return
         try:
             self._hold()
@@ -137,12 +177,14 @@ class StudyRecovery(Recovery):
                 self._write_pointer(editor.path)
             else:
                 save_study(snapshot(editor.study), self.entry)
+            if self._painter is not None:
+                write_painting(self.entry, editor.study, self._painter.unfinished())
         except (UserError, OSError) as error:
             self.failed.emit(f"The study could not be saved: {error}")
             return
         for old in self._replaces:
             if old.entry != self.entry:
-                old.entry.unlink(missing_ok=True)
+                old.remove()
         self._replaces = []
         self.saved.emit()
 
@@ -170,7 +212,10 @@ class StudyRecovery(Recovery):
             self._editor = None
 
     def _end(self) -> None:
+        if self._painter is not None:
+            self._painter.done()
         self.save(wait=True)
+        painting_of(self.entry).unlink(missing_ok=True)
         if self._editor.path is not None or not self._editor.study.lesions:
             self.entry.unlink(missing_ok=True)
         self._lock.unlock()
