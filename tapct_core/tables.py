@@ -19,6 +19,8 @@ from .files import read_limited
 LIMIT = 64 << 20
 FARTHEST = 1e5
 """Numbers are millimetres in the patient; no scanner reaches so far."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a formula begins, in wide letters too."""
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 
 Row = tuple[int, dict[str, str]]
@@ -74,6 +76,14 @@ def read_table(path: Path, needed: Sequence[str], numbers: Sequence[str] = (), u
         _require_unique(path, rows, unique)
     decimal = _decimal(rows, numbers, lines.dialect.delimiter)
     return [(line, row | _points(path, line, row, numbers, decimal)) for line, row in rows]
+
+
+def as_text(value: str) -> str:
+    """A cell that no spreadsheet takes for a formula: one that begins like it gets an apostrophe, a number does not.
+
+    https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{value}" if value[:1] in FORMULA and not _NUMBER.fullmatch(value) else value
 
 
 def _delimiter(text: str, needed: Sequence[str]) -> str:

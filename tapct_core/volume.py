@@ -32,7 +32,7 @@ class DicomSeries:
     date: str = ""
     description: str = ""
     patient_key: str = ""
-    """A short hash of the patient's ID, to tell patients apart without naming them."""
+    """A keyed hash of the patient's ID (:mod:`tapct_core.patient_key`), to tell patients apart without naming them."""
     sex: str = ""
     """DICOM's code for the patient's sex (M, F, O), "" where the header has none."""
 

@@ -23,3 +23,4 @@ def data_dir() -> Path:
 def _own_cache(tmp_path_factory, monkeypatch):
     """No test reads or fills the person's own feature cache."""
     monkeypatch.setenv("TAPCT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("TAPCT_CONFIG", str(tmp_path_factory.getbasetemp() / "config"))

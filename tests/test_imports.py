@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up: a file imports only from files above it, on its own line or earlier.
 ROWS = """
-lazy terminal errors files tables strict_json disk folder_lock exchange atomic write_lock progress
+lazy terminal errors files tables patient_key strict_json disk folder_lock exchange atomic write_lock progress
 geometry
 volume
 body hu_windows

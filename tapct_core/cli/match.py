@@ -92,11 +92,18 @@ def _row(name: str, match) -> dict:
 
 def _write(path: Path, rows: list[dict]) -> None:
     from ..atomic import atomic_path
+    from ..tables import as_text
 
     with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+        writer.writerows(
+            {
+                key: "" if value is None else as_text(value) if isinstance(value, str) else value
+                for key, value in row.items()
+            }
+            for row in rows
+        )
 
 
 def _print(rows: list[dict]) -> None:

@@ -31,6 +31,11 @@ def add_parser(commands) -> None:
     parser.add_argument("--report", type=Path, metavar="HTML", help="write a report with pictures, one file")
     parser.add_argument("--sr", type=Path, metavar="DIR", help="write a DICOM SR (TID 1500) for each time point")
     parser.add_argument("--seg", type=Path, metavar="DIR", help="write a DICOM SEG for each time point")
+    parser.add_argument(
+        "--deidentify",
+        action="store_true",
+        help="leave the patient out of what is written: SEG and SR after DICOM PS3.15's basic profile",
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable, to stdout")
     add_common_options(parser)
     parser.set_defaults(run=run)
@@ -156,24 +161,44 @@ def _check(args: argparse.Namespace, study) -> None:
 
 def _fill_in(study, timepoint, volume) -> None:
     """What the DICOM header knows and the study does not say."""
+    from ..patient_key import current_key
+
     series = volume.source.dicom
     if series is not None:
         when = series.date
         timepoint.date = timepoint.date or (f"{when[:4]}-{when[4:6]}-{when[6:]}" if when else "")
         timepoint.series_uid = timepoint.series_uid or series.series_instance_uid
-        study.patient_key = study.patient_key or series.patient_key
+        study.patient_key = current_key(study.patient_key) or series.patient_key
 
 
 def _export(args: argparse.Namespace, study, scans: _Scans) -> None:
     from ..export import write_csv, write_report
+    from ..export.deidentify import without_patient
     from ..export.folder import dicom_files
 
+    told = without_patient(study) if args.deidentify else study
     if args.out:
-        write_csv(study, args.out)
+        write_csv(told, args.out)
     if args.report:
-        write_report(study, scans, args.report)
-    for _, write in dicom_files(study, scans, args.seg, args.sr):
+        write_report(told, scans, args.report)
+    for _, write in dicom_files(study, scans, args.seg, args.sr, args.deidentify):
         write()
+    for line in _held(args):
+        print(f"tapct track: {line}", file=sys.stderr)
+
+
+def _held(args: argparse.Namespace) -> list[str]:
+    """What the files that were asked for hold of the patient."""
+    lines = []
+    if args.deidentify and (args.seg or args.sr or args.out or args.report):
+        return ["the files hold neither the patient's name, ID, key nor dates; names of scans and lesions are as given"]
+    if args.seg or args.sr:
+        lines.append(
+            "SEG and SR hold the patient's name, ID and dates, as their images do (--deidentify leaves them out)"
+        )
+    if args.out or args.report:
+        lines.append("table and report hold the patient's key, dates and initials (--deidentify leaves them out)")
+    return lines
 
 
 def _json(study, responses) -> dict:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..atomic import atomic_path
 from ..lesions import Lesion, Study, Timepoint
 from ..lesions.assessment import Assessment, assess, changes, sum_mm
+from ..tables import as_text
 
 COLUMNS = (
     "patient", "lesion_uid", "timepoint", "series_uid", "x_mm", "y_mm", "z_mm", "long_axis_mm", "short_axis_mm",
@@ -23,10 +24,10 @@ earlier one. ``accepted_by`` is empty for a proposal. From ``sum_of_targets_mm``
 def write_csv(study: Study, path: str | Path) -> Path:
     """Write the table, whole or not at all; returns its path."""
     path = Path(path)
-    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+    with atomic_path(path, private=True) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows(rows(study))
+        writer.writerows({key: as_text(value) for key, value in row.items()} for row in rows(study))
     return path
 
 

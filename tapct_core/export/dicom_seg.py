@@ -13,6 +13,7 @@ from ..atomic import atomic_path
 from ..errors import UserError
 from ..lesions import Finding, Lesion, Study, new_uid
 from ..volume import CTVolume
+from .deidentify import deidentify
 from .dicom_source import (
     MANUFACTURER,
     MODEL,
@@ -25,8 +26,10 @@ from .dicom_source import (
 )
 
 
-def write_seg(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -> Path:
+def write_seg(study: Study, timepoint: str, volume: CTVolume, path: str | Path, deidentified: bool = False) -> Path:
     """Write the masks of ``timepoint``, whose scan is ``volume``; returns the path.
+
+    It holds the patient as the images do, or ``deidentified`` after PS3.15's basic profile.
 
     Raises UserError for a scan that was not DICOM, one without UIDs, and where no lesion has a mask.
     """
@@ -62,7 +65,9 @@ def write_seg(study: Study, timepoint: str, volume: CTVolume, path: str | Path) 
             omit_empty_frames=True,
         )
     path = Path(path)
-    with said_in_one_line("SEG"), atomic_path(path) as part:
+    with said_in_one_line("SEG"), atomic_path(path, private=True) as part:
+        if deidentified:
+            deidentify(segmentation)
         segmentation.save_as(part)
     return path
 

@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..lesions import ABSENT, Finding, Lesion, Study, new_uid
 from ..lesions.recist import Measurement, axial_outline
 from ..volume import CTVolume
+from .deidentify import deidentify
 from .dicom_source import (
     MANUFACTURER,
     MODEL,
@@ -34,7 +35,7 @@ SCHEME = "99TAPCT"
 """Private coding scheme (99 marks one) of the match status and what goes with it, which have no standard code here."""
 
 
-def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -> Path:
+def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path, deidentified: bool = False) -> Path:
     """Write the findings of ``timepoint``, whose scan is ``volume``; returns the path.
 
     Raises UserError for a scan that was not DICOM, one without UIDs, one whose slices are not axial, and where
@@ -50,7 +51,9 @@ def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path) -
     with said_in_one_line("SR"):
         report = _report(findings, volume, images, progressed)
     path = Path(path)
-    with said_in_one_line("SR"), atomic_path(path) as part:
+    with said_in_one_line("SR"), atomic_path(path, private=True) as part:
+        if deidentified:
+            deidentify(report)
         report.save_as(part)
     return path
 

@@ -26,7 +26,7 @@ def file_stem(study: Study, timepoint: str) -> str:
 
 
 def dicom_files(
-    study: Study, volumes: Mapping[str, CTVolume], seg: Path | None, sr: Path | None
+    study: Study, volumes: Mapping[str, CTVolume], seg: Path | None, sr: Path | None, deidentified: bool = False
 ) -> Iterator[tuple[Path, Callable[[], Path]]]:
     """Each SEG for the folder ``seg`` and SR for ``sr`` (None: not wanted), and what writes it.
 
@@ -47,7 +47,7 @@ def dicom_files(
         for folder, kind, write, has_something in wanted:
             if folder is not None and has_something:
                 path = folder / f"{file_stem(study, timepoint.name)}_{kind}.dcm"
-                yield path, lambda n=timepoint.name, w=write, p=path: w(study, n, volumes[n], p)
+                yield path, lambda n=timepoint.name, w=write, p=path: w(study, n, volumes[n], p, deidentified)
 
 
 def export_all(

@@ -29,6 +29,9 @@ METHOD = (
     "nobody has decided on. In the pictures the patient's right is on the left, anterior is up, the bar is 1 cm."
 )
 
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""The page may load nothing and run nothing: its pictures are in it, and so are its styles."""
+
 
 def write_report(
     study: Study,
@@ -54,7 +57,7 @@ def write_report(
             progress(number + 1, len(study.timepoints))
     text = _page(study, course_of(study, slice_mm), pictures)
     path = Path(path)
-    with atomic_path(path) as part:
+    with atomic_path(path, private=True) as part:
         part.write_text(text, encoding="utf-8")
     return path
 
@@ -89,6 +92,7 @@ def _page(study: Study, course: Course, pictures: dict[tuple[str, str], str]) ->
     key = escape(study.patient_key or "study")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Lesion follow-up, {key}</title><style>{style()}</style></head>\n<body>{''.join(parts)}</body></html>\n"
     )

@@ -9,7 +9,6 @@ Standard: DICOM PS3.3 C.7.6.2 (Image Plane), C.8.2.1 (CT Image), https://dicom.n
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..patient_key import patient_key
 from ..volume import CTVolume, DicomSeries, Source
 from .checks import house_array, place
 from .dicom_groups import one_stack
@@ -228,6 +228,6 @@ def _series_of(slices: list[Slice]) -> DicomSeries:
         files=tuple(s.path for s in slices),
         date=date_of(header),
         description=text(header, "SeriesDescription"),
-        patient_key=hashlib.sha256(patient.encode()).hexdigest()[:12] if patient else "",
+        patient_key=patient_key(patient),
         sex=text(header, "PatientSex"),
     )

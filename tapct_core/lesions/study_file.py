@@ -25,6 +25,7 @@ import numpy as np
 from ..atomic import atomic_path
 from ..errors import UserError
 from ..files import LARGEST, largest_bytes, read_limited
+from ..patient_key import current_key
 from ..strict_json import JSONError, parse_json
 from ..write_lock import write_lock
 from .recist import Measurement
@@ -96,7 +97,7 @@ def update_study(path: str | Path, change: Callable[[Study], None]) -> Study:
 
 def study_json(study: Study) -> str:
     """The file's text: one key a line, triples on one line."""
-    data = {"schema": SCHEMA, "version": VERSION, "notice": NOTICE, "patient_key": study.patient_key}
+    data = {"schema": SCHEMA, "version": VERSION, "notice": NOTICE, "patient_key": current_key(study.patient_key)}
     data["timepoints"] = [_timepoint_json(timepoint) for timepoint in study.timepoints]
     data["lesions"] = [_lesion_json(lesion) for lesion in study.lesions]
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+from ..patient_key import current_key
 from .study import Study, Timepoint
 
 
@@ -22,7 +23,7 @@ def insert_timepoint(study: Study, timepoint: Timepoint, patient_key: str = "") 
 
     The first scan that knows its patient's key gives it to the study.
     """
-    study.patient_key = study.patient_key or patient_key
+    study.patient_key = current_key(study.patient_key) or patient_key
     if all(known.name != timepoint.name for known in study.timepoints):
         later = [i for i, known in enumerate(study.timepoints) if timepoint.date and known.date > timepoint.date]
         study.timepoints.insert(later[0] if later else len(study.timepoints), timepoint)
