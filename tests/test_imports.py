@@ -40,7 +40,7 @@ lesions
 imports
 pictures thumbnails
 export
-demo
+demo doctor
 cli
 """
 ORDER = ROWS.split()

@@ -59,6 +59,10 @@ def test_wheel_carries_licence_and_notice(wheel):
     assert sorted(names) == ["LICENSE", "NOTICE"]
 
 
+def test_the_wheel_says_that_its_types_may_be_read(wheel):
+    assert {"tapct_core/py.typed", "napari_tapct/py.typed"} <= set(wheel.namelist())
+
+
 def test_wheel_manifest_is_a_file_and_valid(wheel, tmp_path):
     info = wheel.getinfo("napari_tapct/napari.yaml")
     assert not stat.S_ISLNK(info.external_attr >> 16)
