@@ -16,6 +16,8 @@ from .errors import UserError
 
 Shape = tuple[int, int, int]
 
+FARTHEST_MM = 1e12
+"""Beyond it a number is damage: its square would not fit, and no patient reaches so far."""
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Turns LPS mm into RAS mm, the system of NIfTI files; its own inverse."""
 
@@ -42,7 +44,7 @@ class Geometry:
         if len(shape) != 3 or min(shape) < 1:
             raise GeometryError(f"a grid needs three axes of at least one voxel, not {shape}")
         affine = np.array(self.affine, dtype=np.float64)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        if affine.shape != (4, 4) or not (np.abs(affine) < FARTHEST_MM).all():  # NaN fails too
             raise GeometryError("the affine is not a finite 4x4 matrix, so voxels have no place in the patient")
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         if lengths.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:

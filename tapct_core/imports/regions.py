@@ -91,7 +91,7 @@ def even_odd(polygons: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
 def in_patient(graphic: OnImage, volume: CTVolume) -> InSpace | None:
     """A graphic on one of the scan's images, in LPS mm; None for another image."""
     series = volume.source.dicom
-    if series is None or graphic.sop_instance_uid not in series.sop_instance_uids:
+    if series is None or series.sop_instance_uids.count(graphic.sop_instance_uid) != 1:  # several: frames of one file
         return None
     slice_ = series.sop_instance_uids.index(graphic.sop_instance_uid)
     index = np.column_stack([graphic.points - 0.5, np.full(len(graphic.points), slice_)])

@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..patient_key import patient_key
 from ..volume import CTVolume, DicomSeries, Source
 from .checks import house_array, place
+from .dicom_frames import frames_of
 from .dicom_groups import one_stack
 from .dicom_pixels import read_pixels
 from .dicom_slices import (
@@ -141,7 +142,11 @@ def _image_slices(files: list[Path], name: str) -> tuple[list[Slice], list[tuple
         multiframe += number(header, "NumberOfFrames", 1) > 1
         if "LOCALIZER" in text(header, "ImageType").upper():
             continue
+        frames = frames_of(path, header)
+        slices += frames
         plane = plane_of(path, header)
+        if frames:
+            continue
         if plane is not None:
             slices.append(Slice(path, header, *plane))
         elif is_ct_image(header):
@@ -155,8 +160,7 @@ def _image_slices(files: list[Path], name: str) -> tuple[list[Slice], list[tuple
         raise UserError(f"{name} holds no DICOM files that can be read; choose the folder with the CT's slices")
     if multiframe:
         raise UserError(
-            f"{name} holds a multi-frame (enhanced) DICOM image, which is not read; "
-            "convert it to .nii.gz, for example with dcm2niix"
+            f"{name} holds a multi-frame DICOM image whose frames have no place in the patient; choose a CT's folder"
         )
     kinds = ", ".join(f"{count} {modality}" for modality, count in modalities.most_common())
     raise UserError(f"{name} holds no CT slices with a place in the patient (found: {kinds}); choose a CT's folder")

@@ -86,10 +86,10 @@ def where(normal: np.ndarray, height: float) -> str:
 
 def _without_copies(slices: list[Slice], one: Path | None) -> list[Slice]:
     """One file of each instance; two with the same UID and place, but other pixels, both stay and are named later."""
-    by_uid: dict[str, list[Slice]] = defaultdict(list)
+    by_uid: dict[tuple, list[Slice]] = defaultdict(list)
     kept: list[Slice] = []
     for s in sorted(slices, key=lambda s: (s.path != one, str(s.path))):
-        twins = by_uid[s.uid] if s.uid else []
+        twins = by_uid[s.uid, s.frame] if s.uid else []
         if any(np.abs(s.position - t.position).max() < 1e-3 and _same_image(s, t) for t in twins):
             continue
         twins.append(s)
@@ -98,7 +98,8 @@ def _without_copies(slices: list[Slice], one: Path | None) -> list[Slice]:
 
 
 def _same_image(a: Slice, b: Slice) -> bool:
-    if a.path.stat().st_size == b.path.stat().st_size and _digest(a.path) == _digest(b.path):
+    whole = a.frame == b.frame and a.path.stat().st_size == b.path.stat().st_size
+    if whole and _digest(a.path) == _digest(b.path):
         return True
     return a.size == b.size and same_pixels(a, b)
 

@@ -44,14 +44,14 @@ def open_dicom(path: Path, tags: list[str] | None = None, pixel_bytes: int = 0) 
         return pydicom.dcmread(_Counted(file), stop_before_pixels=tags is not None, specific_tags=tags, force=True)
 
 
-def require_size(dataset: Any, rows: int, columns: int, name: str) -> None:
+def require_size(dataset: Any, rows: int, columns: int, name: str, frame: int = 0, frames: int = 1) -> None:
     """Raise UserError where the compressed image says another size than its header: it is what would be allocated."""
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None or not syntax.is_encapsulated:
         return
     from pydicom.encaps import get_frame
 
-    size = size_within(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    size = size_within(get_frame(dataset.PixelData, frame, number_of_frames=frames))
     if size is not None and size != (rows, columns):
         raise UserError(f"{name} is damaged: its compressed image is {size}, its header says {(rows, columns)}")
 

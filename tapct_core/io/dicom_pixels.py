@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +57,7 @@ def read_pixels(slices: list[Slice], offset: float | None = None) -> np.ndarray:
     """
     rows, columns = slices[0].size
     for s in slices:
-        if s.path.stat().st_size > rows * columns * 8 + HEADER_BYTES:
+        if s.path.stat().st_size > s.frames * (rows * columns * 8 + HEADER_BYTES):
             raise UserError(f"{s.path.name} holds more than {rows} x {columns} pixels; copy it again")
         if rows * columns * number(s.header, "BitsAllocated", 16) // 8 > LARGEST_RATIO * s.path.stat().st_size:
             raise UserError(f"{s.path.name} is truncated: it cannot hold {rows} x {columns} pixels; copy it again")
@@ -67,6 +69,7 @@ def read_pixels(slices: list[Slice], offset: float | None = None) -> np.ndarray:
         hu = np.empty((len(slices), rows, columns), np.int16) if not k else hu
         hu[k] = plane
         rescales.append(rescale)
+    _opened.cache_clear()
     _check_units(slices, rescales)
     _check_jumps(hu, slices, rescales)
     if offset is None:
@@ -77,7 +80,9 @@ def read_pixels(slices: list[Slice], offset: float | None = None) -> np.ndarray:
 
 def same_pixels(a: Slice, b: Slice) -> bool:
     """Whether two slices hold the same HU, whatever their transfer syntax."""
-    return np.array_equal(_read_plane(a)[0], _read_plane(b)[0])
+    same = np.array_equal(_read_plane(a)[0], _read_plane(b)[0])
+    _opened.cache_clear()  # a file may change before it is read again
+    return same
 
 
 def _check_units(slices: list[Slice], rescales: list[Rescale]) -> None:
@@ -130,16 +135,19 @@ def _check_scale(hu: np.ndarray, promised: bool) -> None:
 
 def _read_plane(s: Slice, offset: float = 0.0) -> tuple[np.ndarray, Rescale]:
     """HU of one slice (row, column) int16 with ``offset`` added, and its rescale. Raises UserError as above."""
+    from pydicom.pixels import pixel_array
+
     rows, columns = s.size
     try:
-        dataset = open_dicom(s.path, pixel_bytes=rows * columns * 8)
+        dataset = _opened(s.path, s.frames * rows * columns * 8)
         _know_syntax(dataset)
         _need_decoder(dataset, s.path.name)
-        require_size(dataset, rows, columns, s.path.name)
-        stored = dataset.pixel_array
-        rescale = _rescale_of(dataset)
+        require_size(dataset, rows, columns, s.path.name, s.frame or 0, s.frames)
+        stored = dataset.pixel_array if s.frame is None else pixel_array(dataset, index=s.frame)
+        rescale = _rescale_of(dataset if s.frame is None else s.header)
         # pydicom drops what is too much; a whole row of it means that the header's size is wrong.
-        packed = "BitsAllocated" not in dataset or dataset.file_meta.TransferSyntaxUID.is_encapsulated
+        encapsulated = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+        packed = s.frame is not None or encapsulated or "BitsAllocated" not in dataset
         excess = (
             0 if packed else len(dataset.PixelData) - stored.nbytes * dataset.BitsAllocated // (8 * stored.itemsize)
         )
@@ -152,6 +160,12 @@ def _read_plane(s: Slice, offset: float = 0.0) -> tuple[np.ndarray, Rescale]:
         raise
     except Exception:  # decoders and a broken file can raise anything; their words help nobody
         raise UserError(f"{s.path.name} is truncated or damaged: its pixels cannot be read; copy it again") from None
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, pixel_bytes: int) -> Any:
+    """A file, kept while the frames of a multi-frame one are read in turn."""
+    return open_dicom(path, pixel_bytes=pixel_bytes)
 
 
 def _in_hu(dataset: Any, stored: np.ndarray, rescale: Rescale, intercept: float, offset: float) -> np.ndarray:

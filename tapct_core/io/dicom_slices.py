@@ -46,6 +46,8 @@ HEADER_TAGS = [
     "BitsAllocated",
     "SamplesPerPixel",
     "NumberOfFrames",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
     "ConvolutionKernel",
     "WindowWidth",
     "WindowCenter",
@@ -66,6 +68,8 @@ class Slice:
     header: Any
     position: np.ndarray  # (3,) LPS mm of the first pixel's centre
     axes: np.ndarray  # (2, 3) LPS directions: along a row, down a column
+    frame: int | None = None  # of an enhanced multi-frame image, whose header here is made for this frame
+    frames: int = 1  # in its file
 
     @property
     def series(self) -> tuple[str, ...]:

@@ -172,7 +172,11 @@ def _by_axis(name: str, fields: dict[str, str], shape: tuple[int, ...]) -> tuple
 
 def _data_file(path: Path, name: str) -> Path:
     """The file that a header names, in its own folder or below. Raises UserError for one that lies elsewhere."""
-    inside = PurePosixPath(name if (path.parent / name).is_file() else name.replace("\\", "/"))
+    try:
+        inside = PurePosixPath(name if (path.parent / name).is_file() else name.replace("\\", "/"))
+        (path.parent / inside).is_file()
+    except (OSError, ValueError):  # longer than the system takes, or with a zero byte
+        raise UserError(f"{path.name} names a data file that cannot be ({name[:40]!r}); correct its header") from None
     if inside.is_absolute() or ".." in inside.parts or PureWindowsPath(name).drive:
         raise UserError(f"{path.name} names a data file outside its own folder ({inside.name}); put it beside it")
     return path.parent / inside
@@ -230,7 +234,8 @@ def metaimage_layout(path: Path, fields: dict[str, str]) -> Layout:
     if fields.get("distanceunits", "mm").lower().strip("\"'") not in MM_WORDS:
         raise UserError(f"{path.name} is measured in {fields['distanceunits']}; save it in millimetres")
     affine = np.eye(4)
-    affine[:3, :3] = (directions * numbers(axes, np.ones(axes), "elementspacing", "elementsize"))[:3, :3]
+    with np.errstate(all="ignore"):  # what is not finite has no place, and is refused for it
+        affine[:3, :3] = (directions * numbers(axes, np.ones(axes), "elementspacing", "elementsize"))[:3, :3]
     affine[:3, 3] = numbers(axes, np.zeros(axes), "offset", "position", "origin")[:3]
     swapped = fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "False")).lower() == "true"
     dtype = np.dtype((">" if swapped else "<") + META_TYPES[fields["elementtype"].upper()])
