@@ -1,210 +1,180 @@
-"""A lesion's mask from one point: voxels like it in HU and in features, connected to it, in 3D, and no leak.
+"""A lesion's mask from what a person says of it: a click, axes, a box, an outline, strokes, or the baseline's mask.
 
-Neither the band of HU nor the width of the bridges to be cut (a vessel is thin, the pleura beside a nodule wide)
-is asked for: every band round the HU at the point is tried with every width of opening, and the region is taken that
-stands out most from its rim, as long as it stays compact and inside the reach. The search runs on voxels of
-about 1.5 mm, the border is then drawn on the scan's own. A proposal to be edited, not a segmentation to be trusted.
+Each prompt becomes a shape to expect and places that are certain (``prompts``); HU inside and round that shape say
+what the lesion looks like (``appearance``); a random walk with both as its prior says where the border runs
+(``delineation.walker``; priors as in Grady, CVPR 2005). A click does not say how large: the region that stands out
+at it (``region``) and the balls that do (``scale``) are tried, and the most plausible mask is taken.
+A proposal to be edited, not a segmentation to be trusted: each mask says how far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
 
-from ..embedding import patch_means
+from ..delineation.walker import edge_hu, random_walk
 from ..errors import UserError
 from ..features import FeatureMap
-from ..geometry import Geometry
-from ..matching import similarity_map
-from ..volume import CTVolume
+from ..volume import CTVolume, LabelMap
+from .appearance import log_ratio
+from .field import Field
+from .plausibility import GrownMask, Walked, judged
+from .prompts import Marks, Prompt, from_axis, from_ball, from_box, from_mask, from_outline
+from .recist import Point
+from .region import REACH_MM, distinct_region, similar
+from .scale import balls_at
 from .study import Mask
 
-REACH_MM = 40.0
-"""No voxel further than this from the point is taken."""
-LEAK = 0.02
-"""A region with a larger share of its voxels at the end of the reach has leaked; less is a vessel."""
-BANDS_HU = (15, 25, 35, 50, 70, 95, 130, 180, 250, 350, 480)
-SEED_MM = 2.0
-BRIDGES_MM = (1.5, 2.5, 4.0, 6.0, 9.0)
-"""Bridges up to twice this width are cut. Wide ones hold a nodule to the pleura: chosen on dev patients, where the
-thinnest alone refuses one lesion in six."""
-SIMILAR = 0.3
-"""Share of the point's own similarity below which a voxel belongs to something else."""
-RESOLVED = 2.0
-"""Tokens this near the point say nothing yet: a lesion of fewer tokens is decided by HU alone."""
-WORK_MM = 1.5
-"""Finer voxels are averaged up to about this size while regions are sought: less noise, and a click's time."""
-SMOOTH_MM = 0.7
-RIM_MM, SHELL_MM = 1.2, 2.5
-"""Surroundings are a shell this far from the region, this thick."""
-LEAST_CONTRAST_HU = 20.0
-"""A region that stands out less is noise, and the point is answered with an error, not with a blob."""
-
-Box = tuple[slice, slice, slice]
-Spacing = tuple[float, float, float]
+NEAR, RING = 0.8, (1.25, 2.0)
+"""Relative radii within which the lesion's HU are learnt, and its surroundings'."""
+TRUST = 0.7
+"""Weight of the HU's log ratio beside the shape's."""
+CARRIES = 0.15
+"""How far a certain place's word carries against the prior, as a share of the lesion's size."""
+STEPS = 28
+"""Voxels across a lesion, as far as the scan has them."""
+SMOOTH = 0.06
+"""Of the lesion's size: HU are averaged over this (sigma) before they are compared."""
+LEVELS_TRIED, LEVEL_COSTS = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74), 0.5
+"""Where a border may be drawn so that its diameter is the drawn one; a border's move of 0.1 weighs as 5 % of length."""
+UNLIKE = 2.0
+"""Log odds against tissue whose features are unlike the lesion's."""
 
 
 def grow_mask(
     volume: CTVolume,
-    point_lps_mm: tuple[float, float, float],
+    point_lps_mm: Point | None = None,
     features: FeatureMap | None = None,
     reach_mm: float = REACH_MM,
-) -> Mask:
-    """The mask (on the scan's own voxels) grown from an LPS point.
+    *,
+    axis: Sequence | None = None,
+    box: Sequence | None = None,
+    outline: LabelMap | None = None,
+    strokes: LabelMap | None = None,
+    prior: Mask | None = None,
+) -> GrownMask:
+    """The mask, on the scan's own voxels, with its band of diameters and how plausible it is.
 
-    ``features`` of the same scan keep the region out of tissue unlike the point's; without them, or without
-    tokens in them, HU alone decides. Raises UserError for a point outside the scan, and where nothing
-    stands out from its surroundings.
+    ``point_lps_mm`` a place inside; may be left out where anything else is given
+    ``features``     of the same scan: they keep the mask out of tissue unlike the point's
+    ``reach_mm``     no voxel further than this from a click is taken
+    ``axis``         the longest diameter, two LPS points; a second pair is the short one
+    ``box``          two opposite corners, LPS mm; flat where it was drawn in one slice
+    ``outline``      a rough outline on the scan's grid, as a curve or filled, in one slice or several
+    ``strokes``      on the scan's grid: classes named "background" lie outside, all others inside, whatever else says
+    ``prior``        a mask to start from, such as the one that strokes correct
+
+    Raises UserError for a place outside the scan, prompts that cannot be read, and for a click alone at which
+    nothing stands out.
     """
-    point = np.asarray(point_lps_mm, dtype=np.float64)
-    if not volume.geometry.contains(point):
+    marks = Marks.of(strokes, volume.geometry)
+    point = _inside(volume, point_lps_mm)
+    given = _given(volume, axis, box, outline, prior)
+    if given is None:
+        if point is None and marks is None:
+            raise UserError("say where the lesion is: a point, an axis, a box, an outline, strokes or a mask")
+        prompts = _clicked(volume, point, features, reach_mm, marks)
+    else:
+        prompts = [given]
+    found = [one for one in (_walked(volume, prompt, features, marks) for prompt in prompts) if one is not None]
+    if not found:
+        raise UserError("nothing stands out at this point, so no mask can be grown; draw its long axis, or paint it")
+    masks = [judged(volume, one) for one in found]
+    return max(masks, key=lambda mask: mask.plausibility)
+
+
+def _inside(volume: CTVolume, point: Point | None) -> np.ndarray | None:
+    if point is None:
+        return None
+    place = np.asarray(point, dtype=np.float64)
+    if not volume.geometry.contains(place):
         raise UserError("the point lies outside the scan; points are x y z in LPS mm")
-    start, fine = _box(volume.geometry, point, reach_mm + 5.0)
-    box = tuple(slice(s, s + n) for s, n in zip(start, fine.shape, strict=True))
-    block = tuple(max(1, int(WORK_MM / s)) for s in fine.spacing_mm)
-    grid = fine.cropped((0, 0, 0), tuple(-(-n // b) * b for n, b in zip(fine.shape, block, strict=True))).pooled(block)
-    hu = ndimage.gaussian_filter(patch_means(volume.hu[box], block), [SMOOTH_MM / s for s in grid.spacing_mm])
-    distance = _distance(grid, point)
-    allowed = distance <= reach_mm
-    if features is not None and features.dim:
-        allowed &= _similar(features, grid, point) | (distance <= RESOLVED * max(features.pitch_mm))
-    near = distance <= max(SEED_MM, float(distance.min()))
-    best, centre, band = _most_distinct(hu, distance, allowed, near, grid.spacing_mm, reach_mm)
-    if best is None or _contrast(best, hu, grid.spacing_mm) < LEAST_CONTRAST_HU:
-        raise UserError("nothing stands out at this point, so no mask can be grown; draw it by hand")
-    whole = np.zeros(volume.geometry.shape, dtype=bool)
-    whole[box] = best if max(block) == 1 else _on_own_voxels(best, block, volume.hu[box], fine, centre, band)
-    return Mask.from_array(whole)
+    return place
 
 
-def _most_distinct(
-    hu: np.ndarray, distance: np.ndarray, allowed: np.ndarray, near: np.ndarray, spacing: Spacing, reach_mm: float
-) -> tuple[np.ndarray | None, float, float]:
-    """The region that stands out most, bool (z, y, x), None if there is none, with its HU and its band."""
-    centre = float(np.median(hu[near]))
-    best, height, chosen = None, 0.0, 0.0
-    for band in BANDS_HU:
-        for box, region in _openings((np.abs(hu - centre) <= band) & allowed, near, distance, spacing, reach_mm):
-            away = distance[box]
-            if (away[region] > reach_mm - max(spacing)).mean() > LEAK:
-                continue
-            score = _edge(region, hu[box]) * _compactness(region, away, spacing)
-            if score > height:
-                best, height, chosen = np.zeros(hu.shape, dtype=bool), score, float(band)
-                best[box] = region
-    return best, centre, chosen
+def _given(volume: CTVolume, axis, box, outline, prior) -> Prompt | None:
+    """The prompt that says most of the shape; None for a click or strokes alone."""
+    geometry = volume.geometry
+    if axis is not None:
+        return from_axis(axis, geometry)
+    if outline is not None:
+        return from_outline(outline, geometry)
+    if box is not None:
+        return from_box(box, geometry)
+    if prior is not None:
+        return from_mask(prior, geometry)
+    return None
 
 
-def _openings(
-    inside: np.ndarray, near: np.ndarray, distance: np.ndarray, spacing: Spacing, reach_mm: float
-) -> Iterator[tuple[Box, np.ndarray]]:
-    """The part of ``inside`` at the point with ever wider bridges cut and holes filled: its box and bool voxels in it.
-
-    A box is wider than what it holds, unless the grid ends there. A core that reaches far leaks, and is left out.
-    """
-    parts, _ = ndimage.label(inside)
-    touched = np.unique(parts[near & inside])
-    if len(touched) == 0:
-        return
-    body = np.isin(parts, touched)
-    around = _box_of(body, (1, 1, 1))
-    seed = np.unravel_index(distance.argmin(), distance.shape)
-    depth = np.zeros(inside.shape, dtype=np.float32)
-    within = np.pad(body[around], 1)
-    depth[around] = ndimage.distance_transform_edt(within, sampling=spacing)[1:-1, 1:-1, 1:-1]
-    for bridge in BRIDGES_MM:
-        cores, _ = ndimage.label(depth > bridge)
-        hits = cores[near & (cores > 0)]
-        if len(hits) == 0:
-            if bridge == BRIDGES_MM[0] and body[seed]:  # a small lesion has no core; it has no bridges either
-                yield around, ndimage.binary_fill_holes(parts[around] == parts[seed])
-            return
-        core = cores == (cores[seed] or np.bincount(hits).argmax())
-        if (distance[core] > reach_mm - bridge - 1.5 * max(spacing)).mean() > LEAK:
-            continue
-        box = _box_of(core, tuple(int(np.ceil(bridge / s)) + 2 for s in spacing))
-        opened = ndimage.distance_transform_edt(~core[box], sampling=spacing) <= bridge + 0.5 * min(spacing)
-        yield box, ndimage.binary_fill_holes(opened & body[box])
+def _clicked(volume: CTVolume, point, features, reach_mm: float, marks: Marks | None) -> list[Prompt]:
+    """What a click may have meant: the region that stands out there, and the balls that do."""
+    if point is None:
+        inside = np.argwhere(marks.inside if marks.inside.any() else ~marks.outside)
+        point = volume.geometry.to_world(inside[np.linalg.norm(inside - inside.mean(axis=0), axis=1).argmin()])
+    region = distinct_region(volume, point, features, reach_mm)
+    found = [] if region is None else [from_mask(region, volume.geometry)]
+    return found + [from_ball(middle, radius, point) for middle, radius in balls_at(volume, point, reach_mm)]
 
 
-def _box_of(region: np.ndarray, margin: tuple[int, int, int]) -> Box:
-    """The slices that hold a region (one voxel at the least) and ``margin`` voxels round it, as far as there are."""
-    found = ndimage.find_objects(region.view(np.uint8))[0]
-    return tuple(slice(max(0, part.start - m), part.stop + m) for part, m in zip(found, margin, strict=True))
-
-
-def _on_own_voxels(
-    region: np.ndarray, block: tuple[int, int, int], hu: np.ndarray, grid: Geometry, centre: float, band: float
-) -> np.ndarray:
-    """The region on the scan's own voxels (z, y, x): within one block of its border the HU there decide."""
-    for axis, times in enumerate(block):
-        region = region.repeat(times, axis=axis)
-    region = region[tuple(slice(n) for n in hu.shape)]
-    width = [2 * b - 1 for b in block]
-    sure, possible = ndimage.minimum_filter(region, width), ndimage.maximum_filter(region, width)
-    smooth = ndimage.gaussian_filter(hu.astype(np.float32), [SMOOTH_MM / s for s in grid.spacing_mm])
-    drawn = sure | (possible & (np.abs(smooth - centre) <= band))
-    parts, _ = ndimage.label(drawn)
-    main = np.bincount(parts[region & drawn]).argmax() if (region & drawn).any() else 0
-    return ndimage.binary_fill_holes(parts == main) if main else region
-
-
-def _box(geometry: Geometry, point: np.ndarray, half_mm: float) -> tuple[tuple[int, int, int], Geometry]:
-    """First index and grid of the scan's voxels within ``half_mm`` of the point along each axis."""
-    index, half = geometry.to_index(point), half_mm / np.array(geometry.spacing_mm)
-    low = np.clip(np.floor(index - half), 0, None).astype(int)
-    high = np.minimum(np.ceil(index + half).astype(int) + 1, geometry.shape)
-    start = tuple(int(i) for i in low)
-    return start, geometry.cropped(start, tuple(int(n) for n in high - low))
-
-
-def _distance(grid: Geometry, point: np.ndarray) -> np.ndarray:
-    """mm from the point to each voxel's centre, (z, y, x); the axes stand at right angles."""
-    index = grid.to_index(point)
-    axes = [(np.arange(n) - i) * s for n, i, s in zip(grid.shape, index, grid.spacing_mm, strict=True)]
-    return np.sqrt(axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2)
-
-
-def _similar(features: FeatureMap, grid: Geometry, point: np.ndarray) -> np.ndarray:
-    """Where tokens are like the point's own, interpolated to the voxels, bool (z, y, x)."""
-    query = features.sample(point[None])[0]
-    values = np.nan_to_num(similarity_map(features, query))
-    # Both grids are affine: index on one -> index on the other.
-    turn = np.linalg.inv(features.geometry.affine) @ grid.affine
-    cosine = ndimage.affine_transform(
-        values, turn[:3, :3], turn[:3, 3], output_shape=grid.shape, order=1, mode="nearest"
+def _walked(volume: CTVolume, prompt: Prompt, features: FeatureMap | None, marks: Marks | None) -> Walked | None:
+    """The random walk of one expectation."""
+    field = Field.around(volume, prompt.middle_lps_mm, prompt.half_mm, prompt.size_mm / STEPS)
+    grid = field.grid
+    rho = prompt.shape.rho(grid)
+    inside, outside = _at_points(prompt.points, grid), rho > prompt.far
+    if prompt.outside is not None:
+        outside |= prompt.outside(grid)
+    if marks is not None:
+        painted, beside = field.pooled(marks.inside), field.pooled(marks.outside)
+        inside, outside = (inside & ~beside) | (painted & ~beside), (outside & ~painted) | (beside & ~painted)
+    outside &= ~inside
+    smooth = ndimage.gaussian_filter(
+        np.clip(field.hu, -1000, 400), [SMOOTH * prompt.size_mm / s for s in grid.spacing_mm]
     )
-    own = ndimage.map_coordinates(values, features.geometry.to_index(point)[:, None], order=1, mode="nearest")[0]
-    return cosine >= SIMILAR * max(float(own), 0.0)
+    near, ring = ((rho < NEAR) | inside) & ~outside, (rho > RING[0]) & (rho < RING[1]) & ~inside
+    if not near.any():
+        near = rho <= rho.min()
+    if not ring.any():
+        ring = ~near
+    odds = TRUST * log_ratio(smooth, near, ring) + (1 - rho) / prompt.give
+    if features is not None and features.dim:
+        odds -= UNLIKE * ~similar(features, grid, grid.to_world(np.argwhere(near).mean(axis=0)))
+    chance = 1 / (1 + np.exp(-np.clip(odds, -8, 8)))
+    seeds = np.where(inside, 1, np.where(outside, 2, 0)).astype(np.uint8)
+    priors = np.stack([chance, 1 - chance]).astype(np.float32)
+    sure = np.ones(grid.shape, np.float32)
+    probability = random_walk(
+        edge_hu(field.hu, grid.spacing_mm), grid.spacing_mm, seeds, priors, CARRIES * prompt.size_mm, weight=sure
+    )[0]
+    own = np.zeros(field.fine.shape, bool)
+    own |= _at_points(prompt.points, field.fine)
+    away = np.zeros_like(own)
+    if marks is not None:
+        away = marks.outside[field.box]
+        own = (own & ~away) | marks.inside[field.box]
+    return _leveled(Walked(prompt, field, probability, field.on_own_voxels(probability), own, away))
 
 
-def _edge(region: np.ndarray, hu: np.ndarray) -> float:
-    """How steep the region's border is: how much further its outer rim is from its HU than its inner one, in HU.
+def _leveled(walked: Walked) -> Walked:
+    """With the border where the mask's diameter agrees best with the drawn one."""
+    drawn = walked.prompt.drawn_mm
+    if drawn is None:
+        return walked
 
-    Brighter and darker neighbours both count.
-    """
-    middle = np.median(hu[region])
-    inner = region & ~ndimage.binary_erosion(region)
-    outer = ndimage.binary_dilation(region) & ~region
-    return float(np.abs(hu[outer] - middle).mean() - np.abs(hu[inner] - middle).mean()) if outer.any() else 0.0
+    def off(level: float) -> float:
+        length = walked.long_axis_mm(walked.at(level))
+        return abs(np.log(max(length, 1e-3) / drawn)) + LEVEL_COSTS * abs(level - 0.5)
 
-
-def _contrast(region: np.ndarray, hu: np.ndarray, spacing: Spacing) -> float:
-    """How far the surroundings stand off the region's HU, beyond the region's own scatter, in HU.
-
-    Unlike the rim's, which in noise is out of the band by choice, this is 0 where there is nothing to be seen.
-    """
-    away = ndimage.distance_transform_edt(~region, sampling=spacing)
-    shell = (away > RIM_MM) & (away <= max(RIM_MM + SHELL_MM, 1.01 * min(spacing)))  # one voxel at the least
-    if not shell.any():
-        return 0.0
-    middle = np.median(hu[region])
-    return float(np.abs(hu[shell] - middle).mean() - np.abs(hu[region] - middle).mean())
+    return replace(walked, level=min(LEVELS_TRIED, key=off))
 
 
-def _compactness(region: np.ndarray, distance: np.ndarray, spacing: Spacing) -> float:
-    """1 for a ball round the point, less for what reaches far with little volume, as a leak does."""
-    radius = (3 * region.sum() * np.prod(spacing) / (4 * np.pi)) ** (1 / 3)
-    return float(min(1.0, radius / max(float(distance[region].max()), 1e-6)) ** 0.5)
+def _at_points(points_lps_mm: np.ndarray, grid) -> np.ndarray:
+    """The voxels of a grid that hold LPS points (n, 3), bool; points beside it are left out."""
+    out = np.zeros(grid.shape, bool)
+    index = np.rint(grid.to_index(points_lps_mm)).astype(int)
+    index = index[((index >= 0) & (index < grid.shape)).all(axis=1)]
+    out[tuple(index.T)] = True
+    return out
