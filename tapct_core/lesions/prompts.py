@@ -193,6 +193,10 @@ class _Swollen:
     tall_mm: float
     radius_mm: float
 
+    def reach_mm(self, far: float) -> float:
+        """See :class:`Template`."""
+        return max(self.template.reach_mm(far), far * self.tall_mm)
+
     def rho(self, grid: Geometry) -> np.ndarray:
         """See :class:`Template`."""
         at = self.grid_of_slices.to_index(_places(grid))

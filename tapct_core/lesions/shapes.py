@@ -42,13 +42,15 @@ class Template:
     """The shape of a mask, here or carried from another scan.
 
     ``beyond_mm`` (z, y, x): signed distance to the mask's border on ``grid``, negative inside. ``back`` (4, 4) takes
-    LPS mm of this scan to LPS mm of the mask's. ``radius_mm``: how deep the mask is at its deepest.
+    LPS mm of this scan to LPS mm of the mask's. ``radius_mm``: how deep the mask is at its deepest; ``half_mm``: half of
+    its largest extent along an axis.
     """
 
     beyond_mm: np.ndarray
     grid: Geometry
     back: np.ndarray
     radius_mm: float
+    half_mm: float
 
     @classmethod
     def of(cls, mask: Mask, grid: Geometry, motion: np.ndarray | None = None) -> Template:
@@ -61,7 +63,13 @@ class Template:
         beyond = ndimage.distance_transform_edt(~voxels, sampling=spacing) - inside
         beyond += np.where(voxels, 0.5, -0.5) * min(spacing)  # borders run half-way between voxels
         back = np.eye(4) if motion is None else np.linalg.inv(motion)
-        return cls(beyond.astype(np.float32), near, back, max(float(-beyond.min()), 0.5 * min(spacing)))
+        radius = max(float(-beyond.min()), 0.5 * min(spacing))
+        half = float((np.array(mask.voxels.shape) * spacing).max()) / 2
+        return cls(beyond.astype(np.float32), near, back, radius, half)
+
+    def reach_mm(self, far: float) -> float:
+        """How far from the middle the relative radius ``far`` goes, and what is round a lesion of its size."""
+        return 1.1 * self.half_mm + max((far - 1) * self.radius_mm, 0.5 * self.half_mm)
 
     def distance(self, grid: Geometry) -> np.ndarray:
         """mm beyond the mask's border at the voxels of a grid, (z, y, x) float32, negative inside."""

@@ -1,0 +1,2 @@
+def balls_at(volume, point, reach_mm):
+    return []
