@@ -116,7 +116,7 @@ def _clicked(volume: CTVolume, point, features, reach_mm: float, marks: Marks | 
         point = volume.geometry.to_world(inside[np.linalg.norm(inside - inside.mean(axis=0), axis=1).argmin()])
     region = distinct_region(volume, point, features, reach_mm)
     found = [] if region is None else [from_mask(region, volume.geometry)]
-    return found + [from_ball(middle, radius, point) for middle, radius in balls_at(volume, point, reach_mm)]
+    return found + [from_ball(ball.middle_lps_mm, ball.radius_mm, point) for ball in balls_at(volume, point, reach_mm)]
 
 
 def _walked(volume: CTVolume, prompt: Prompt, features: FeatureMap | None, marks: Marks | None) -> Walked | None:
