@@ -20,8 +20,9 @@ from ..errors import UserError
 from ..features import FeatureMap
 from ..volume import CTVolume, LabelMap
 from .appearance import log_ratio
+from .carried import Carried, from_carried
 from .field import Field
-from .plausibility import GrownMask, Walked, judged
+from .plausibility import GrownMask, Looks, Walked, judged, looks_of
 from .prompts import Marks, Prompt, from_axis, from_ball, from_box, from_mask, from_outline
 from .recist import Point
 from .region import REACH_MM, distinct_region, similar
@@ -40,6 +41,12 @@ SMOOTH = 0.06
 """Of the lesion's size: HU are averaged over this (sigma) before they are compared."""
 LEVELS_TRIED, LEVEL_COSTS = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74), 0.5
 """Where a border may be drawn so that its diameter is the drawn one; a border's move of 0.1 weighs as 5 % of length."""
+CLEAR = 3.0
+"""A region whose contrast is this many times the noise has a clear border; chosen on train and dev patients."""
+PREFERRED = 0.1
+"""By how much less plausible a clear region may be than what a drawn axis alone gives, and still be taken."""
+LEAST_EFFECT = 0.5
+"""A ball that differs less from its shell is noise, and a click there is answered with an error, not with a blob."""
 UNLIKE = 2.0
 """Log odds against tissue whose features are unlike the lesion's."""
 
@@ -54,7 +61,7 @@ def grow_mask(
     box: Sequence | None = None,
     outline: LabelMap | None = None,
     strokes: LabelMap | None = None,
-    prior: Mask | None = None,
+    prior: Mask | Carried | None = None,
 ) -> GrownMask:
     """The mask, on the scan's own voxels, with its band of diameters and how plausible it is.
 
@@ -65,7 +72,8 @@ def grow_mask(
     ``box``          two opposite corners, LPS mm; flat where it was drawn in one slice
     ``outline``      a rough outline on the scan's grid, as a curve or filled, in one slice or several
     ``strokes``      on the scan's grid: classes named "background" lie outside, all others inside, whatever else says
-    ``prior``        a mask to start from, such as the one that strokes correct
+    ``prior``        a mask on this scan to start from, such as the one that strokes correct; or the lesion's mask in
+                     an earlier scan, :class:`~tapct_core.lesions.carried.Carried` by the motion
 
     Raises UserError for a place outside the scan, prompts that cannot be read, and for a click alone at which
     nothing stands out.
@@ -76,14 +84,12 @@ def grow_mask(
     if given is None:
         if point is None and marks is None:
             raise UserError("say where the lesion is: a point, an axis, a box, an outline, strokes or a mask")
-        prompts = _clicked(volume, point, features, reach_mm, marks)
-    else:
-        prompts = [given]
-    found = [one for one in (_walked(volume, prompt, features, marks) for prompt in prompts) if one is not None]
-    if not found:
-        raise UserError("nothing stands out at this point, so no mask can be grown; draw its long axis, or paint it")
-    masks = [judged(volume, one) for one in found]
-    return max(masks, key=lambda mask: mask.plausibility)
+        return _clicked(volume, point, features, reach_mm, marks)
+    best = max((_grown(volume, one, features, marks)[0] for one in given), key=lambda mask: mask.plausibility)
+    if axis is None:
+        return best
+    clear = _clear_region(volume, given[0], features, marks)
+    return clear if clear is not None and clear.plausibility > best.plausibility - PREFERRED else best
 
 
 def _inside(volume: CTVolume, point: Point | None) -> np.ndarray | None:
@@ -95,31 +101,80 @@ def _inside(volume: CTVolume, point: Point | None) -> np.ndarray | None:
     return place
 
 
-def _given(volume: CTVolume, axis, box, outline, prior) -> Prompt | None:
-    """The prompt that says most of the shape; None for a click or strokes alone."""
+def _given(volume: CTVolume, axis, box, outline, prior) -> list[Prompt] | None:
+    """What says most of the shape, as one expectation or several; None for a click or strokes alone."""
     geometry = volume.geometry
     if axis is not None:
-        return from_axis(axis, geometry)
+        return [from_axis(axis, geometry)]
     if outline is not None:
-        return from_outline(outline, geometry)
+        return [from_outline(outline, geometry)]
     if box is not None:
-        return from_box(box, geometry)
+        return [from_box(box, geometry)]
+    if isinstance(prior, Carried):
+        return from_carried(prior, volume)
     if prior is not None:
-        return from_mask(prior, geometry)
+        if prior.grid != geometry.shape:
+            raise UserError(f"the prior was drawn on a scan of {prior.grid}, this one is {geometry.shape}; carry it")
+        return [from_mask(prior, geometry)]
     return None
 
 
-def _clicked(volume: CTVolume, point, features, reach_mm: float, marks: Marks | None) -> list[Prompt]:
-    """What a click may have meant: the region that stands out there, and the balls that do."""
+def _clicked(
+    volume: CTVolume, point: np.ndarray | None, features: FeatureMap | None, reach_mm: float, marks: Marks | None
+) -> GrownMask:
+    """What a click means: the region that stands out there if its border is clear, else the likeliest ball."""
+    painted = marks is not None and marks.inside.any()
     if point is None:
-        inside = np.argwhere(marks.inside if marks.inside.any() else ~marks.outside)
+        if not painted:
+            raise UserError("the strokes say only where the lesion is not; paint inside it, or click it")
+        inside = np.argwhere(marks.inside)
         point = volume.geometry.to_world(inside[np.linalg.norm(inside - inside.mean(axis=0), axis=1).argmin()])
     region = distinct_region(volume, point, features, reach_mm)
-    found = [] if region is None else [from_mask(region, volume.geometry)]
-    return found + [from_ball(ball.middle_lps_mm, ball.radius_mm, point) for ball in balls_at(volume, point, reach_mm)]
+    if region is not None:
+        mask, looks = _grown(volume, from_mask(region, volume.geometry, guessed=True), features, marks)
+        if looks.contrast >= CLEAR:
+            return mask
+    balls = balls_at(volume, point, reach_mm)
+    if balls and (balls[0].effect >= LEAST_EFFECT or painted):
+        best = balls[0]
+        prompt = from_ball(best.middle_lps_mm, best.radius_mm, point, reach_mm)
+        return _grown(volume, prompt, features, marks)[0]
+    if region is not None:
+        return mask
+    raise UserError("nothing stands out at this point, so no mask can be grown; draw its long axis, or paint it")
 
 
-def _walked(volume: CTVolume, prompt: Prompt, features: FeatureMap | None, marks: Marks | None) -> Walked | None:
+def _clear_region(
+    volume: CTVolume, drawn: Prompt, features: FeatureMap | None, marks: Marks | None
+) -> GrownMask | None:
+    """Where the border is clear, as in lung, the region on a drawn axis knows the shape better than a ball does."""
+    reach = max(REACH_MM, drawn.size_mm)
+    region = distinct_region(volume, drawn.points[len(drawn.points) // 2], features, reach)
+    if region is None:
+        return None
+    shape = from_mask(region, volume.geometry)
+    on_axis = replace(
+        shape,
+        points=np.concatenate([shape.points, drawn.points]),
+        outside=drawn.outside,
+        drawn_mm=drawn.drawn_mm,
+        expected_mm=drawn.expected_mm,
+    )
+    mask, looks = _grown(volume, on_axis, features, marks)
+    return mask if looks.contrast >= CLEAR else None
+
+
+def _grown(
+    volume: CTVolume, prompt: Prompt, features: FeatureMap | None, marks: Marks | None
+) -> tuple[GrownMask, Looks]:
+    """The mask of one expectation."""
+    walked = _walked(volume, prompt, features, marks)
+    drawn = walked.at(walked.level)
+    looks = looks_of(walked, drawn)
+    return judged(walked, looks, drawn), looks
+
+
+def _walked(volume: CTVolume, prompt: Prompt, features: FeatureMap | None, marks: Marks | None) -> Walked:
     """The random walk of one expectation."""
     field = Field.around(volume, prompt.middle_lps_mm, prompt.half_mm, prompt.size_mm / STEPS)
     grid = field.grid

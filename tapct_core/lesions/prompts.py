@@ -43,7 +43,8 @@ Where = Callable[[Geometry], np.ndarray]
 class Prompt:
     """One expectation. ``size_mm``: the long axis that is expected; ``give``: how softly the shape ends, in relative
     radii; ``points`` (n, 3) LPS mm surely inside; ``outside`` says where on a grid the lesion surely is not (besides
-    FAR away); ``drawn_mm`` the length of a drawn axis; ``marks`` strokes and outlines on the scan's own voxels."""
+    ``far`` away); ``drawn_mm`` the length of an axis drawn in a slice. The mask's long axis is held against
+    ``expected_mm``, which ``expected_by`` says; ``guessed`` where the size is nobody's word."""
 
     shape: Shape
     middle_lps_mm: np.ndarray
@@ -53,6 +54,9 @@ class Prompt:
     outside: Where | None = None
     drawn_mm: float | None = None
     far: float = FAR
+    expected_mm: float | None = None
+    expected_by: str = "were drawn"
+    guessed: bool = False
 
     @property
     def half_mm(self) -> float:
@@ -113,7 +117,10 @@ def from_axis(axis: object, geometry: Geometry) -> Prompt:
         def outside(grid: Geometry) -> np.ndarray:
             return _beyond(grid, middle, axes[0], length) | _beyond(grid, second, axes[1], width)
 
-    return Prompt(Ellipsoid(centre, axes, semi), centre, length, GIVE, points, outside, length)
+    in_slice = abs(axes[0] @ geometry.direction[:, 0]) * length < geometry.spacing_mm[0]
+    shape = Ellipsoid(centre, axes, semi)
+    drawn = length if in_slice else None
+    return Prompt(shape, centre, length, GIVE, points, outside, drawn, expected_mm=drawn)
 
 
 def from_box(box: object, geometry: Geometry) -> Prompt:
@@ -163,14 +170,19 @@ def from_outline(outline: LabelMap, geometry: Geometry) -> Prompt:
     return Prompt(shape, middle, 2 * float(radius), give, points, outside)
 
 
-def from_ball(middle_lps_mm: np.ndarray, radius_mm: float, point_lps_mm: np.ndarray) -> Prompt:
-    """A ball that stands out in the image round a clicked point."""
+def from_ball(middle_lps_mm: np.ndarray, radius_mm: float, point_lps_mm: np.ndarray, reach_mm: float) -> Prompt:
+    """A ball that stands out in the image round a clicked point, from which nothing further than a reach is taken."""
+    point = np.asarray(point_lps_mm, float)
+
+    def outside(grid: Geometry) -> np.ndarray:
+        return ball(point, reach_mm).rho(grid) > 1
+
     return Prompt(
-        ball(middle_lps_mm, radius_mm), middle_lps_mm, 2 * radius_mm, GIVE, np.asarray(point_lps_mm, float)[None]
+        ball(middle_lps_mm, radius_mm), middle_lps_mm, 2 * radius_mm, GIVE, point[None], outside, guessed=True
     )
 
 
-def from_mask(mask: Mask, geometry: Geometry, give_mm: float = EDGE_MM) -> Prompt:
+def from_mask(mask: Mask, geometry: Geometry, give_mm: float = EDGE_MM, guessed: bool = False) -> Prompt:
     """A region found or drawn on this scan, whose border is known to about ``give_mm``."""
     template = Template.of(mask, geometry)
     inside = np.argwhere(mask.voxels & _deep(mask, geometry, 2 * give_mm)) + mask.start
@@ -180,7 +192,7 @@ def from_mask(mask: Mask, geometry: Geometry, give_mm: float = EDGE_MM) -> Promp
     size = float(np.linalg.norm(np.array(mask.voxels.shape[1:]) * geometry.spacing_mm[1:]) / np.sqrt(2))
     middle = geometry.to_world(np.array(mask.start) + (np.array(mask.voxels.shape) - 1) / 2)
     give, far = give_mm / template.radius_mm, 1 + 3 * give_mm / template.radius_mm
-    return Prompt(template, middle, size, give, geometry.to_world(inside), far=far)
+    return Prompt(template, middle, size, give, geometry.to_world(inside), far=far, guessed=guessed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +228,10 @@ def _between(filled: np.ndarray, slices: np.ndarray) -> np.ndarray:
     """Slices that were left out between drawn ones, filled in by their signed distances."""
     out = filled.copy()
     for first, last in zip(slices[:-1], slices[1:], strict=True):
-        ends = [ndimage.distance_transform_edt(filled[z]) - ndimage.distance_transform_edt(~filled[z]) for z in (first, last)]
+        ends = [
+            ndimage.distance_transform_edt(filled[z]) - ndimage.distance_transform_edt(~filled[z])
+            for z in (first, last)
+        ]
         for z in range(first + 1, last):
             share = (z - first) / (last - first)
             out[z] = (1 - share) * ends[0] + share * ends[1] > 0
@@ -232,7 +247,7 @@ def _deep(mask: Mask, geometry: Geometry, depth_mm: float) -> np.ndarray:
 
 
 def _frame(along: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Rows: along the axis, across it in the slice, and at right angles to both, as near the slices' normal as can be."""
+    """Rows: along the axis, across it in the slice, and at right angles to both."""
     across = np.cross(normal, along)
     if np.linalg.norm(across) < 0.1:  # drawn across the slices
         across = np.cross(np.eye(3)[np.abs(along).argmin()], along)

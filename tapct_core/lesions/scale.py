@@ -29,31 +29,30 @@ LEAST_SPREAD_HU = 10.0
 WEIGHTS = np.array([0.82, -0.30, 4.98, 2.32, -4.0])
 """Of a ball's looks in its score (see :func:`_looks`), fitted on made-up and drawn lesions of train and dev patients so
 that the best ball overlaps most with the truth; but for the last, as people click less in the middle than they do."""
-LIKELIEST, UNLIKE = 3, 1.3
-"""Balls that are offered; two are not the same if their radii differ by this factor."""
+ROOM = 1.25
+"""A reach of this many radii holds a ball and the beginning of what is round it."""
 
 
 class Ball(NamedTuple):
-    """Its middle (LPS mm), its radius (mm), and how likely it is the lesion, on a scale of its own."""
+    """Its middle (LPS mm) and radius (mm); by how much it differs from its shell, in the scatter of both (``effect``);
+    how likely it is the lesion, on a scale of its own (``score``)."""
 
     middle_lps_mm: np.ndarray
     radius_mm: float
+    effect: float
     score: float
 
 
 def balls_at(volume: CTVolume, point_lps_mm: np.ndarray, reach_mm: float) -> list[Ball]:
-    """The balls that a click at an LPS point may mean, the likeliest first, none larger than ``reach_mm``."""
-    chosen: list[Ball] = []
-    for one in sorted(_best_of_each_size(volume, np.asarray(point_lps_mm, float), reach_mm), key=lambda b: -b.score):
-        if all(max(one.radius_mm / b.radius_mm, b.radius_mm / one.radius_mm) >= UNLIKE for b in chosen):
-            chosen.append(one)
-    return chosen[:LIKELIEST]
+    """The balls that a click at an LPS point may mean, the likeliest first, one of each size in reach."""
+    found = _best_of_each_size(volume, np.asarray(point_lps_mm, float), reach_mm)
+    return sorted(found, key=lambda ball: -ball.score)
 
 
 def _best_of_each_size(volume: CTVolume, point: np.ndarray, reach_mm: float) -> Iterator[Ball]:
     """The ball of every radius that differs most from its shell, with its middle near the point."""
     for octave in RADII_MM.reshape(OCTAVES, IN_OCTAVE):
-        radii = octave[octave <= reach_mm]
+        radii = octave[octave * ROOM <= reach_mm]
         if not len(radii):
             return
         field = Field.around(volume, point, (SHELL[1] + OFF) * radii[-1], radii[0] / PER_RADIUS)
@@ -69,7 +68,7 @@ def _best_of_each_size(volume: CTVolume, point: np.ndarray, reach_mm: float) -> 
             weakest = _weak_sectors(hu, field, best, radius, core[best], contrast[best]) / spread[best]
             size = np.log(radius)
             looks = np.array([size, size**2, effect[best], weakest, apart[best] / radius])
-            yield Ball(field.grid.to_world(np.array(best)), float(radius), float(looks @ WEIGHTS))
+            yield Ball(field.grid.to_world(np.array(best)), float(radius), float(effect[best]), float(looks @ WEIGHTS))
 
 
 def _weak_sectors(hu: np.ndarray, field: Field, middle, radius: float, core: float, contrast: float) -> float:
@@ -96,7 +95,8 @@ class _Sums:
 
     def __init__(self, hu: np.ndarray, reach: np.ndarray) -> None:
         self.shape = hu.shape
-        self.size = [fft.next_fast_len(int(n + 2 * np.ceil(r)), real=True) for n, r in zip(hu.shape, reach, strict=True)]
+        wanted = [int(n + 2 * np.ceil(r)) for n, r in zip(hu.shape, reach, strict=True)]
+        self.size = [fft.next_fast_len(n, real=True) for n in wanted]
         self.level = float(np.median(hu))
         centred = hu - self.level
         self.spectra = [fft.rfftn(part, self.size) for part in (np.ones_like(hu), centred, centred**2)]

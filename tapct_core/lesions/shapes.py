@@ -42,8 +42,8 @@ class Template:
     """The shape of a mask, here or carried from another scan.
 
     ``beyond_mm`` (z, y, x): signed distance to the mask's border on ``grid``, negative inside. ``back`` (4, 4) takes
-    LPS mm of this scan to LPS mm of the mask's. ``radius_mm``: how deep the mask is at its deepest; ``half_mm``: half of
-    its largest extent along an axis.
+    LPS mm of this scan to LPS mm of the mask's. ``radius_mm``: how deep the mask is at its deepest; ``half_mm``: half
+    of its largest extent along an axis.
     """
 
     beyond_mm: np.ndarray

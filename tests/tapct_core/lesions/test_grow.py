@@ -13,7 +13,8 @@ from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct, load_labels
 from tapct_core.lesions.grow import grow_mask
-from tapct_core.volume import CTVolume
+from tapct_core.lesions.study import Mask
+from tapct_core.volume import CTVolume, LabelMap
 
 SHAPE, SPACING = (30, 60, 60), (2.0, 1.0, 1.0)
 
@@ -119,3 +120,132 @@ def test_real_lung_lesions(data_dir, name, least):
     grown = grow_mask(volume, tuple(volume.geometry.to_world(centre)), features).to_array()
     dice = 2 * (grown & drawn).sum() / (grown.sum() + drawn.sum())
     assert dice > least
+
+
+# Prompts that say how large the lesion is.
+
+MIDDLE = np.array([30.0, 29.0, 28.0])
+
+
+def faint(noise=40.0, radius=9.0, contrast=60.0):
+    """A soft-tissue lesion that noise hides from a band of HU."""
+    return phantom([(MIDDLE, radius, 40 + contrast)], 40, noise)
+
+
+def truth_of(volume, radius=9.0):
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in volume.geometry.shape], indexing="ij"), axis=-1)
+    return np.linalg.norm(volume.geometry.to_world(index) - MIDDLE, axis=-1) <= radius
+
+
+def dice(mask, truth) -> float:
+    return 2 * (mask.to_array() & truth).sum() / (mask.voxels.sum() + truth.sum())
+
+
+def axis_along(direction, radius=9.0):
+    direction = np.asarray(direction, float) / np.linalg.norm(direction)
+    return [MIDDLE - radius * direction, MIDDLE + radius * direction]
+
+
+@pytest.mark.parametrize("direction", [(1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 0, 1)])
+def test_a_drawn_axis_holds_in_noise(direction):
+    volume = faint()
+    mask = grow_mask(volume, axis=axis_along(direction))
+    assert dice(mask, truth_of(volume)) > 0.8
+    assert mask.measure(volume).long_axis_mm == pytest.approx(18, rel=0.2)
+    assert mask.band_mm[0] <= mask.measure(volume).long_axis_mm <= mask.band_mm[1]
+    assert 0.4 < mask.plausibility <= 1
+
+
+def test_a_short_axis_makes_it_narrow():
+    volume = faint(contrast=0.0)  # nothing to be seen: the drawing alone decides
+    long_axis = axis_along((1, 0, 0))
+    wide, narrow = (
+        grow_mask(volume, axis=[long_axis, axis_along((0, 1, 0), radius)]).measure(volume) for radius in (8.0, 4.0)
+    )
+    assert narrow.short_axis_mm < 0.75 * wide.short_axis_mm
+    assert narrow.long_axis_mm == pytest.approx(18, rel=0.2)
+
+
+def test_a_box_and_an_outline_in_one_slice_hold_in_noise():
+    volume, truth = faint(), truth_of(faint())
+    for box in ([MIDDLE - 9, MIDDLE + 9], [MIDDLE - [9, 9, 0], MIDDLE + [9, 9, 0]]):
+        assert dice(grow_mask(volume, box=box), truth) > 0.75
+    flat = np.zeros(SHAPE, np.uint8)
+    flat[14] = truth[14]
+    ring = flat.copy()
+    ring[14][2:-2, 2:-2] &= ~(truth[14][:-4, 2:-2] & truth[14][4:, 2:-2] & truth[14][2:-2, :-4] & truth[14][2:-2, 4:])
+    assert 0 < ring.sum() < flat.sum()
+    for drawn in (flat, ring):
+        assert dice(grow_mask(volume, outline=LabelMap(drawn, volume.geometry)), truth) > 0.75
+
+
+def test_strokes_are_law_and_change_their_surroundings():
+    volume = faint()
+    first = grow_mask(volume, axis=axis_along((1, 0, 0)))
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[14, 20:23, 27:34] = 2  # within the lesion: a person says that it is not
+    labels[14, 38:41, 29:32] = 1  # outside it
+    strokes = LabelMap(labels, volume.geometry, names={1: "lesion", 2: "Background"})
+    for mask in (
+        grow_mask(volume, axis=axis_along((1, 0, 0)), strokes=strokes),
+        grow_mask(volume, prior=first, strokes=strokes),
+        grow_mask(volume, tuple(MIDDLE), strokes=strokes),
+    ):
+        array = mask.to_array()
+        assert array[labels == 1].all() and not array[labels == 2].any()
+        assert isinstance(mask, Mask)
+    alone = grow_mask(volume, strokes=LabelMap(truth_of(volume, 5.0).astype(np.uint8), volume.geometry))
+    assert dice(alone, truth_of(volume)) > 0.6
+
+
+def test_a_scan_turned_in_the_scanner_gives_the_same():
+    """The same lesion on an oblique grid with its first corner elsewhere: prompts are in LPS mm."""
+    volume = faint()
+    turn = np.eye(4)
+    turn[:3, :3] = [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]]
+    turn[:3, 3] = [100, -50, 7]
+    turned = CTVolume(volume.hu, Geometry(SHAPE, turn @ volume.geometry.affine))
+    ends = np.array(axis_along((1, 0, 0)))
+    mask = grow_mask(turned, axis=ends @ turn[:3, :3].T + turn[:3, 3])
+    assert dice(mask, grow_mask(volume, axis=ends).to_array()) > 0.97
+
+
+def test_an_axis_that_is_not_seen_is_said_and_never_refused():
+    mask = grow_mask(phantom([], background=40), axis=axis_along((1, 0, 0)))
+    assert mask.plausibility < 0.6 and mask.reason
+    speck = grow_mask(phantom([], background=40), axis=axis_along((1, 0, 0), 0.6))
+    assert speck.plausibility < 0.4 and speck.reason
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ({}, "say where"),
+        ({"axis": [[0, 0, 0]]}, "two points"),
+        ({"axis": [[5, 5, 5], [5, 5, 5]]}, "one place"),
+        ({"axis": [[500, 5, 5], [520, 5, 5]]}, "outside the scan"),
+        ({"box": [[1, 2, 3]]}, "two opposite corners"),
+        ({"box": [[5, 5, 5], [5, 5, 9]]}, "thinner"),
+        ({"box": [[500, 5, 5], [520, 9, 9]]}, "outside the scan"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(prompt, words):
+    with pytest.raises(UserError, match=words):
+        grow_mask(faint(), **prompt)
+
+
+def test_drawings_on_another_grid_are_refused():
+    volume = faint()
+    other = LabelMap(np.ones((3, 4, 5), np.uint8), Geometry.from_spacing((3, 4, 5), SPACING))
+    empty = LabelMap(np.zeros(SHAPE, np.uint8), volume.geometry)
+    beside = LabelMap(np.eye(60, dtype=np.uint8)[None].repeat(30, 0), volume.geometry, names={1: "background"})
+    for prompt, words in (
+        ({"strokes": other}, "another grid"),
+        ({"outline": other}, "another grid"),
+        ({"strokes": empty}, "empty"),
+        ({"outline": empty}, "empty"),
+        ({"strokes": beside}, "only where the lesion is not"),
+        ({"prior": Mask((0, 0, 0), np.ones((2, 2, 2), bool), (3, 4, 5))}, "carry it"),
+    ):
+        with pytest.raises(UserError, match=words):
+            grow_mask(volume, **prompt)
