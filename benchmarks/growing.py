@@ -7,7 +7,7 @@ Made-up lesions of synthetic follow-ups of the split's patients: the scans carry
 sarcomas. The prompts are simulated: a click up to 2 mm off the middle (in drawn ones the voxel deepest inside), the
 true long axis of the largest slice, exact or with each end off by 1.5 mm in both directions of the slice, with the
 short axis too, a box with corners off by 1.5 mm, an outline that is rough by 2 mm in the slice of the long axis, and
-one stroke that corrects: where the largest error of the click's mask lies.
+one stroke that corrects, where the largest error lies; and in follow-ups the baseline's true mask, moved to the click.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from benchmarks.common import markdown_table, write_page
 from benchmarks.encoder_quality.measures import PATIENTS
 from tapct_core.errors import UserError
 from tapct_core.io import load_ct, load_labels
+from tapct_core.lesions.carried import Carried
 from tapct_core.lesions.field import Field
 from tapct_core.lesions.grow import STEPS, grow_mask
 from tapct_core.lesions.plausibility import GrownMask
@@ -33,7 +34,8 @@ from tapct_core.lesions.prompts import from_axis
 from tapct_core.lesions.region import REACH_MM, distinct_region
 from tapct_core.lesions.shapes import ball
 from tapct_core.lesions.study import Mask
-from tapct_core.synthetic import HARD, STANDARD, make_follow_up
+from tapct_core.synthetic import HARD, STANDARD, FollowUp, make_follow_up
+from tapct_core.synthetic_lesions import SyntheticLesion
 from tapct_core.volume import CTVolume, LabelMap
 
 OFF_MM = 2.0
@@ -41,13 +43,14 @@ AXIS_MM, OUTLINE_MM, BALL = 1.5, 2.0, 0.84
 
 
 class Case(NamedTuple):
-    """One lesion in one scan: its kind of scan, tissue, true mask and the point that is clicked."""
+    """One lesion in one scan: its kind of scan, tissue, true mask, the clicked point, and what an earlier scan knows."""
 
     scan: str
     tissue: str
     volume: CTVolume
     truth: Mask
     point: tuple[float, float, float]
+    before: Carried | None = None
 
 
 Grow = Callable[[Case], Mask]
@@ -70,7 +73,17 @@ def cases(data: Path, split: str, seeds: range) -> Iterator[Case]:
                         off *= rng.uniform(0, OFF_MM) / np.linalg.norm(off)
                         point = np.array(middle) + off
                         if truth.sum() >= 3 and where.geometry.contains(point):
-                            yield Case(scan, one.tissue, where, Mask.from_array(truth), tuple(float(c) for c in point))
+                            place = tuple(float(c) for c in point)
+                            before = None if scan == "baseline" else carried(pair, one, place)
+                            yield Case(scan, one.tissue, where, Mask.from_array(truth), place, before)
+
+
+def carried(pair: FollowUp, lesion: SyntheticLesion, place: tuple[float, float, float]) -> Carried | None:
+    """Its mask in the baseline, moved to the clicked place and not turned; None for a new lesion."""
+    mask = pair.baseline_mask(lesion)
+    if mask.sum() < 3:
+        return None
+    return Carried.to(Mask.from_array(mask), pair.baseline, lesion.baseline_lps_mm, place)
 
 
 def drawn(data: Path) -> Iterator[Case]:
@@ -170,6 +183,11 @@ def by_correction(case: Case) -> Mask:
     return first if stroke is None else grow_mask(case.volume, axis=axis, strokes=stroke)
 
 
+def by_carried(case: Case) -> Mask:
+    """Ours, the baseline's mask carried to the click."""
+    return grow_mask(case.volume, case.point, prior=case.before)
+
+
 def by_region(case: Case) -> Mask:
     """The region that stands out at the click, which was all there was before."""
     found = distinct_region(case.volume, np.array(case.point))
@@ -220,6 +238,7 @@ ROWS: dict[str, Grow] = {
     "box, corners off": by_box,
     "outline in a slice": by_outline,
     "axis, ends off, one correction": by_correction,
+    "click and the baseline's mask": by_carried,
     "*click: the region alone*": by_region,
     "*click: plain growing*": plain_growing,
     "*axis: ball of 0.84*": ball_of_axis,
@@ -265,8 +284,10 @@ def main() -> None:
     for scan, tissue in [*kinds, ("real", "lung lesion"), ("real", "sarcoma in muscle")]:
         some = [case for case in found if (case.scan, case.tissue) == (scan, tissue)]
         for name, grow in ROWS.items():
-            rows.append([scan, tissue, name, *figures(some, grow)])
-            print(*rows[-1], sep=" | ", flush=True)
+            fit = [case for case in some if grow is not by_carried or case.before is not None]
+            if fit:
+                rows.append([scan, tissue, name, *figures(fit, grow)])
+                print(*rows[-1], sep=" | ", flush=True)
     header = ["scan", "tissue", "from", "lesions", "refused", "Dice", "diameter within 20 %", "over 1.5 x", "under 2/3"]
     text = [markdown_table([*header, "plausibility", "s"], rows), LEGEND]
     if args.out:
