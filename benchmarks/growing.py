@@ -43,7 +43,7 @@ AXIS_MM, OUTLINE_MM, BALL = 1.5, 2.0, 0.84
 
 
 class Case(NamedTuple):
-    """One lesion in one scan: its kind of scan, tissue, true mask, the clicked point, and what an earlier scan knows."""
+    """One lesion in one scan: its kind, tissue, true mask, the clicked point, and what an earlier scan knows of it."""
 
     scan: str
     tissue: str
