@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 Region = tuple[slice, slice, slice]
 
-ELL_MM = 30.0
+ELL_MM = 20.0
 """How far a stroke's word carries against the appearance where that is sure; further where it is not."""
 TOLERANCE = 2e-2
-SLICE_CELLS, SLAB_CELLS = 3, 12
+SLICE_CELLS, SLAB_CELLS = 5, 12
 """Cells on either side of the slices that are looked at, for the first and the second part of an update."""
 
 
@@ -89,7 +89,9 @@ class Delineation:
 
     def warm_up(self) -> None:
         """Computes what does not depend on strokes, and a first stroke would otherwise wait for."""
-        computed = [self.grid.lattice]
+        import sklearn.linear_model
+
+        computed = [self.grid.lattice, sklearn.linear_model]
         computed += [self.columns.tokens, self.columns.hu_standard] if self.probe is None else [self._probe_prior]
         assert computed
 
@@ -178,9 +180,9 @@ class Delineation:
         else:
             prior = (head or fitted(self.columns, marks)).probabilities(self.columns)
         _stop(cancel)
-        lattice, seeds = grid.lattice, marks.seeds(len(prior))
-        found = lattice.solve(seeds, len(marks.values), prior, _tie(lattice, prior), None, TOLERANCE, cancel)
-        labels = self._tidied(marks, found, prior, seeds)
+        seeds = marks.seeds(len(prior))
+        found = self._walked(grid.lattice, seeds, prior, None, cancel)
+        labels = self._tidied(found, prior, seeds)
         names = dict(strokes.names) if strokes is not None else {}
         colours = dict(strokes.colours) if strokes is not None else {}
         if self.probe is not None:
@@ -189,7 +191,19 @@ class Delineation:
         colours = {value: colour for value, colour in colours.items() if value != marks.background}
         return Answer(marks, found, labels, names, colours, advice(marks))
 
-    def _tidied(self, marks: Marks, found: np.ndarray, prior: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    def _walked(
+        self,
+        lattice: Lattice,
+        seeds: np.ndarray,
+        prior: np.ndarray,
+        start: np.ndarray | None,
+        cancel: Cancel | None,
+    ) -> np.ndarray:
+        """Probabilities (n, K) of a lattice's cells."""
+        tie = (lattice.step_mm / ELL_MM) ** 2 * np.maximum(certainty(prior.T), LEAST_TIE)
+        return lattice.solve(seeds, prior.shape[1], prior, tie.astype(np.float32), start, TOLERANCE, cancel)
+
+    def _tidied(self, found: np.ndarray, prior: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         grid = self.grid
         labels = np.full(grid.body.shape, -1, np.int16)
         labels[grid.body] = found.argmax(axis=1)
@@ -212,7 +226,7 @@ class Delineation:
         lattice, seeds = grid.lattice_of(span), marks.seeds(grid.size)[own]
         last = self.answer
         start = last.probabilities[own] if last is not None and last.marks.values == marks.values else None
-        found = lattice.solve(seeds, len(marks.values), prior, _tie(lattice, prior), start, TOLERANCE, cancel)
+        found = self._walked(lattice, seeds, prior, start, cancel)
         labels = np.zeros(body.shape, np.uint8)
         labels[body] = found.argmax(axis=1) + 1
         first = 0 if reach == SLICE_CELLS else span.start * grid.block[0]
@@ -232,24 +246,16 @@ class Delineation:
         grid, marks = self.grid, answer.marks
         first = max(0, tile.start - 1) * grid.block[0]
         last = min((tile.stop + 1) * grid.block[0], self.volume.hu.shape[0])
-        painted = np.zeros((last - first, *self.volume.hu.shape[1:]), np.uint16)
-        marks.paint(painted, (first, 0, 0), marks.background or 0)
-        lookup = np.zeros(max(marks.values) + 1, np.uint8)
-        lookup[list(marks.values)] = np.arange(1, len(marks.values) + 1)
-        labels = fine_labels(grid, answer.labels, answer.probabilities, lookup[painted], tile, cancel)
+        painted = marks.coded((first, 0, 0), (last - first, *self.volume.hu.shape[1:]))
+        labels = fine_labels(grid, answer.labels, answer.probabilities, painted, tile, cancel)
         return self._part(marks, labels, tile.start * grid.block[0], final=True)
 
     def _part(self, marks: Marks, labels: np.ndarray, first: int, final: bool) -> Part:
         """Classes + 1 of whole slices from ``first`` on as labels, painted voxels as they are painted."""
         out = marks.shown[labels]
-        marks.paint(out, (first, 0, 0), 0)
+        marks.paint(out, (first, 0, 0))
         region = (slice(first, first + len(out)), slice(0, out.shape[1]), slice(0, out.shape[2]))
         return Part(region, out, final)
-
-
-def _tie(lattice: Lattice, prior: np.ndarray) -> np.ndarray:
-    tie = (lattice.step_mm / ELL_MM) ** 2 * np.maximum(certainty(prior.T), LEAST_TIE)
-    return tie.astype(np.float32)
 
 
 def _stop(cancel: Cancel | None) -> None:

@@ -38,18 +38,32 @@ class Marks:
         seeds[self.cells] = self.index + 1
         return seeds
 
-    def paint(self, labels: np.ndarray, start: tuple[int, int, int], background: int) -> None:
-        """Writes painted voxels into ``labels``, whose first voxel is ``start``, in place; background as given."""
+    def coded(self, start: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
+        """Painted class + 1 of the voxels of a box of the scan, 0 where nothing is painted, uint8 (z, y, x)."""
+        out = np.zeros(shape, np.uint8)
         low = [max(a, b) for a, b in zip(start, self.start, strict=True)]
-        high = [
-            min(a + n, b + m) for a, n, b, m in zip(start, labels.shape, self.start, self.labels.shape, strict=True)
-        ]
+        ends = zip(start, shape, self.start, self.labels.shape, strict=True)
+        high = [min(a + n, b + m) for a, n, b, m in ends]
         if any(a >= b for a, b in zip(low, high, strict=True)):
-            return
-        ours = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-        painted = self.labels[tuple(slice(a - s, b - s) for a, b, s in zip(low, high, self.start, strict=True))]
-        shown = np.where(painted == self.background, background, painted) if self.background is not None else painted
-        labels[ours] = np.where(painted > 0, shown, labels[ours])
+            return out
+        codes = np.zeros(int(self.labels.max()) + 1, np.uint8)
+        for number, value in enumerate(self.values, start=1):
+            if 0 < value < len(codes):
+                codes[value] = number
+        if self.background is not None and self.background < len(codes):
+            codes[self.background] = 1
+        ours, theirs = (
+            tuple(slice(a - s, b - s) for a, b, s in zip(low, high, first, strict=True))
+            for first in (start, self.start)
+        )
+        out[ours] = codes[self.labels[theirs]]
+        return out
+
+    def paint(self, labels: np.ndarray, start: tuple[int, int, int]) -> None:
+        """Painted voxels into ``labels`` as they are drawn, in place; ``start`` is its first voxel in the scan."""
+        coded = self.coded(start, labels.shape)
+        painted = coded > 0
+        labels[painted] = self.shown[coded[painted]]
 
 
 def background_of(strokes: LabelMap) -> int | None:

@@ -9,7 +9,7 @@ from ..probe.cleanup import TWIN_SHARE
 
 HOLE_MM3 = 500.0
 """Background enclosed by one class, and no larger than this, belongs to that class."""
-TWIN_PRIOR = 0.9
+TWIN_PRIOR = 0.95
 """A piece without a stroke stays where it is as large a share of the largest piece with one and looks as much like the
 class: the other lung, the other kidney."""
 

@@ -22,7 +22,7 @@ from .multigrid import Cancel, Level, Spacing, both, levels, solve
 EDGE_HU = (-1000.0, 400.0)
 """Differences beyond these ends are none: within air, and within bone."""
 SMOOTH_MM = 1.0
-FLOOR = 1e-3
+FLOOR = 1e-2
 """What an edge weighs at the least, as a share of one in a flat image: no voxel is cut off from all others."""
 BETA_OF_NOISE, BETA_HU = 2.0, (10.0, 40.0)
 LEAST_TIE = 1e-3

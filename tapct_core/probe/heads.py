@@ -16,19 +16,24 @@ MOST_STEPS = 200
 
 
 def fit_logistic(
-    x: np.ndarray, index: np.ndarray, groups: np.ndarray, weights: np.ndarray, constants: np.ndarray
+    x: np.ndarray,
+    index: np.ndarray,
+    groups: np.ndarray,
+    weights: np.ndarray,
+    constants: np.ndarray,
+    inverse_penalty: float = INVERSE_PENALTY,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (D, K) and constants (K,) of the smallest weighted cross-entropy plus ridge penalty, by LBFGS.
 
     ``x`` (N, D) standardised columns, ``index`` (N,) classes, which get equal weight; ``groups`` (N,) the stroke
-    or place of each; ``weights`` and ``constants`` to start from. Deterministic.
+    or place of each; ``weights`` and ``constants`` to start from; ``inverse_penalty`` a group. Deterministic.
     """
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    strength = INVERSE_PENALTY * len(np.unique(groups))
+    strength = inverse_penalty * len(np.unique(groups))
     model = LogisticRegression(C=strength, max_iter=MOST_STEPS, tol=1e-4, warm_start=True)
     two = weights.shape[1] == 2
     # scikit-learn keeps one row for two classes: the difference of both.

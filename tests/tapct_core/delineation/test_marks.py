@@ -57,10 +57,11 @@ def test_a_cut_out_of_the_scan_is_as_good(scan):
     np.testing.assert_array_equal(whole.cells, part.cells)
     for marks in (whole, part):
         out = np.full(strokes.labels.shape, 5, np.uint8)
-        marks.paint(out, (0, 0, 0), 77)
-        np.testing.assert_array_equal(
-            out, np.where(strokes.labels == 0, 5, np.where(strokes.labels == 9, 77, strokes.labels))
-        )
+        marks.paint(out, (0, 0, 0))
+        np.testing.assert_array_equal(out, np.where(strokes.labels == 0, 5, strokes.labels % 9))
+        coded = marks.coded((11, 15, 30), (9, 65, 70))
+        np.testing.assert_array_equal(coded, marks.coded((0, 0, 0), out.shape)[11:20, 15:80, 30:100])
+        assert set(np.unique(coded)) == {0, 1, 2, 3}
 
 
 def test_another_grid_is_refused(scan):
