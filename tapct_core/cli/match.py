@@ -11,6 +11,8 @@ from pathlib import Path
 from .options import add_common_options, coordinate, count, features_from_args, read_points
 
 COLUMNS = ("name", "rank", "x", "y", "z", "similarity", "cycle_error_mm", "confidence")
+REASON = "reason"
+"""A last column where a point was refused, or its place is in doubt."""
 
 
 def add_parser(commands) -> None:
@@ -27,7 +29,7 @@ def add_parser(commands) -> None:
             "BASELINE and FOLLOWUP are CTs, or stores that `tapct embed` wrote.\n"
             "A mask is looked for by the mean of its features, one lesion a label, named as the label is.\n"
             "cycle_error_mm is how far the way back misses the point; confidence is empty where it is not calibrated,\n"
-            "as for masks."
+            "as for masks. A point that cannot be matched is a row without a place; a last column, reason, says why."
         ),
     )
     parser.add_argument("baseline", metavar="BASELINE")
@@ -53,15 +55,19 @@ def run(args: argparse.Namespace) -> int:
     before = features_from_args(args.baseline, args)
     after = features_from_args(args.followup, args)
 
-    from ..matching import match_masks, match_points
+    from ..matching import match_each, match_each_mask
 
     if args.mask:
-        found = match_masks(before, after, queries, top_k=args.top_k)
+        found = match_each_mask(before, after, queries, top_k=args.top_k)
         named = [(queries.names.get(label, str(label)), one) for label, one in found.items()]
     else:
-        matched = match_points(before, after, [point for _, point in queries], top_k=args.top_k)
+        matched = match_each(before, after, [point for _, point in queries], top_k=args.top_k)
         named = [(name, one) for (name, _), one in zip(queries, matched, strict=True)]
-    rows = [_row(name, match) for name, one in named for match in one.matches]
+    rows = [row for name, one in named for row in _rows(name, one)]
+    if any(one.reason for _, one in named):
+        _say(named)
+    else:
+        rows = [{column: row[column] for column in COLUMNS} for row in rows]
     if args.out:
         _write(args.out, rows)
     if args.json:
@@ -82,6 +88,22 @@ def _queries(args: argparse.Namespace):
     return [(str(i), tuple(point)) for i, point in enumerate(args.point, start=1)]
 
 
+def _rows(name: str, found) -> list[dict]:
+    """One a candidate; one without a place for a point that was refused."""
+    if not found.matches:
+        return [dict.fromkeys(COLUMNS) | {"name": name, REASON: found.reason}]
+    return [_row(name, match) | {REASON: found.reason or None} for match in found.matches]
+
+
+def _say(named: list) -> None:
+    """What was refused or is in doubt, and how many of how many."""
+    for name, one in named:
+        if one.reason:
+            print(f"tapct match: {name}: {one.reason}", file=sys.stderr)
+    refused = sum(not one.matches for _, one in named)
+    print(f"tapct match: {len(named) - refused} of {len(named)} matched, {refused} refused", file=sys.stderr)
+
+
 def _row(name: str, match) -> dict:
     x, y, z = (round(float(c), 3) for c in match.point_lps_mm)
     cycle = None if match.cycle_error_mm is None else round(float(match.cycle_error_mm), 3)
@@ -95,7 +117,7 @@ def _write(path: Path, rows: list[dict]) -> None:
     from ..tables import as_text
 
     with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, rows[0] if rows else COLUMNS)
         writer.writeheader()
         writer.writerows(
             {
@@ -110,6 +132,9 @@ def _print(rows: list[dict]) -> None:
     out = sys.stdout
     out.write(f"{'point':12s} {'rank':>4s} {'x':>8s} {'y':>8s} {'z':>8s}  {'similarity':>10s} {'cycle mm':>8s}\n")
     for row in rows:
+        if row["rank"] is None:
+            out.write(f"{row['name'][:12]:12s}    -  refused: {row[REASON]}\n")
+            continue
         cycle = "-" if row["cycle_error_mm"] is None else f"{row['cycle_error_mm']:.1f}"
         out.write(
             f"{row['name'][:12]:12s} {row['rank']:4d} {row['x']:8.1f} {row['y']:8.1f} {row['z']:8.1f}"

@@ -44,7 +44,7 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tracks, then writes and prints what was asked for."""
     from ..lesions.assessment import assess
-    from ..lesions.propagation import run_all
+    from ..lesions.propagation import refusals, run_all, summary
     from ..lesions.study_file import read_study, save_study, update_study
 
     study, known = read_study(args.study)
@@ -56,11 +56,13 @@ def run(args: argparse.Namespace) -> int:
 
         def put(saved, step=step, volume=volume) -> None:  # a person may have decided meanwhile
             step.put_into(saved)
-            _fill_in(saved, saved.timepoints[saved.order(step.timepoint)], volume)
+            step.notes.extend(_fill_in(saved, step.timepoint, volume))
 
         saved = update_study(args.study, put)
         study.patient_key, study.timepoints, study.lesions = saved.patient_key, saved.timepoints, saved.lesions
-        for note in step.notes:
+        if step.findings:
+            print(f"tapct track: {step.timepoint}: {summary(step.findings.values())}", file=sys.stderr)
+        for note in step.notes + refusals(study, step):
             print(f"tapct track: {note}", file=sys.stderr)
         if step.failures:
             raise UserError(step.failures[0])
@@ -159,16 +161,17 @@ def _check(args: argparse.Namespace, study) -> None:
         raise UserError(f"{args.study.name} has no lesion with a place to start from; give one a point_lps_mm")
 
 
-def _fill_in(study, timepoint, volume) -> None:
-    """What the DICOM header knows and the study does not say."""
+def _fill_in(study, name: str, volume) -> list[str]:
+    """What the DICOM header knows and the study does not say; why something of it was left out."""
+    from ..lesions.timepoints import fill_in_date
     from ..patient_key import current_key
 
-    series = volume.source.dicom
-    if series is not None:
-        when = series.date
-        timepoint.date = timepoint.date or (f"{when[:4]}-{when[4:6]}-{when[6:]}" if when else "")
-        timepoint.series_uid = timepoint.series_uid or series.series_instance_uid
-        study.patient_key = current_key(study.patient_key) or series.patient_key
+    series, timepoint = volume.source.dicom, study.timepoints[study.order(name)]
+    if series is None:
+        return []
+    timepoint.series_uid = timepoint.series_uid or series.series_instance_uid
+    study.patient_key = current_key(study.patient_key) or series.patient_key
+    return [note] if (note := fill_in_date(study, name, series.date)) else []
 
 
 def _export(args: argparse.Namespace, study, scans: _Scans) -> None:
@@ -208,6 +211,7 @@ def _json(study, responses) -> dict:
 
     return {
         "patient_key": study.patient_key,
+        "criterion": study.criterion,
         "notice": "for research use only; not a diagnosis",
         "findings": [{key: value if value != "" else None for key, value in row.items()} for row in rows(study)],
         "responses": [
@@ -234,5 +238,7 @@ def _print(study, responses) -> None:
         said = " (provisional: rests on proposals)" if one.provisional else ""
         out.write(f"{one.timepoint}: {one.response.category}, {one.response.rule}{said}\n")
         for objection in one.objections:
-            out.write(f"  RECIST 1.1: {objection}\n")
+            out.write(f"  {study.criterion}: {objection}\n")
+        for remark in one.remarks:
+            out.write(f"  {remark}\n")
     out.write("For research use only; not a diagnosis.\n")

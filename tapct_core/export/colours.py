@@ -30,6 +30,8 @@ CATEGORIES: dict[str, tuple[str, str]] = {
     "NE": QUIET,
     "Non-CR/Non-PD": QUIET,
 }
+CATEGORIES |= {"iCR": SHRUNK, "iPR": SHRUNK, "iSD": CATEGORIES["SD"], "iUPD": UNDECIDED, "iCPD": GROWN}
+CATEGORIES |= {"Non-iCR/Non-iUPD": QUIET}
 
 LESIONS: tuple[tuple[str, str], ...] = (
     ("#6cb6ff", "#1a5fcc"),

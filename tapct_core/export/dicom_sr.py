@@ -108,7 +108,7 @@ def _planar_group(
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    measured = finding.measurement if finding.mask is not None else None
+    measured = finding.counted if finding.mask is not None else None  # nothing that is doubtful goes out as a fact
     if measured is not None:
         if finding.mask.grid != volume.geometry.shape:
             raise UserError(f"the mask of {lesion.name} was drawn on another grid than this scan's; draw it again")

@@ -14,9 +14,11 @@ from pathlib import Path
 from .. import __version__
 from ..atomic import atomic_path
 from ..lesions import Finding, Lesion, Study, Timepoint
-from ..lesions.assessment import Assessment, changes
+from ..lesions.assessment import Assessment, changes, total
 from ..lesions.course import Course, course_of
+from ..lesions.criteria import CRITERIA
 from ..lesions.recist import PARTIAL, PROGRESS
+from ..lesions.sentences import probability
 from ..volume import CTVolume
 from .report_pictures import lesion_picture, side_mm, timeline, window_of
 from .report_style import category_class, lesion_class, state_class, style
@@ -24,9 +26,10 @@ from .words import NOTHING, local_time, millilitres, millimetres, percent
 
 METHOD = (
     "Diameters are measured on the scan's own pixels in axial slices: the longest distance across one connected part "
-    "of the mask, and the longest chord at right angles to it in that slice. RECIST 1.1: Eisenhauer et al., Eur J "
-    "Cancer 45 (2009) 228–247; of nodes it reads the short axis. Hollow marks and dashed frames are proposals that "
-    "nobody has decided on. In the pictures the patient's right is on the left, anterior is up, the bar is 1 cm."
+    "of the mask, and the longest chord at right angles to it in that slice; of nodes the short axis is read. A "
+    "diameter with a question mark is doubtful, and counts in no sum until a person confirms it. Hollow marks and "
+    "dashed frames are proposals that nobody has decided on. In the pictures the patient's right is on the left, "
+    "anterior is up, the bar is 1 cm."
 )
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -82,11 +85,12 @@ def _page(study: Study, course: Course, pictures: dict[tuple[str, str], str]) ->
     parts = [
         _head(study),
         _summary(study, course),
-        _responses(course),
+        _responses(study, course),
         f"<h2>Over time</h2>{drawn}" if drawn else "",
         _table(study),
         _lesions(study, pictures),
-        f"<footer><p>{METHOD}</p><p>napari-tapct {escape(__version__)}. Research use only. This is not a medical "
+        f"<footer><p>{METHOD} {_source(study)}</p>"
+        f"<p>napari-tapct {escape(__version__)}. Research use only. This is not a medical "
         "device, and nothing here is a diagnosis.</p></footer>",
     ]
     key = escape(study.patient_key or "study")
@@ -118,36 +122,47 @@ def _summary(study: Study, course: Course) -> str:
         last = course.responses[-1]
         said = f"response at {escape(last.timepoint)}{', provisional' if last.provisional else ''}"
         tiles.insert(0, (_pill(last), said))
-        if last.response.sum_mm is not None:
+        if last.response.total is not None:
             change = percent(last.response.change_from_baseline, 1)
-            tiles.insert(1, (f"{millimetres(last.response.sum_mm)} mm", f"sum of targets, {change} from baseline"))
+            value = f"{_sum(last.response.total, study)} {last.response.unit}"
+            tiles.insert(1, (value, f"sum of targets, {change} from baseline"))
     waits = f'<span class="undecided">{open_}</span>' if open_ else "0"
     tiles.append((waits, f"of {_count(len(findings), 'finding')} still to verify"))
     inside = "".join(f"<div><strong>{value}</strong>{words}</div>" for value, words in tiles)
     return f'<div class="summary">{inside}</div>'
 
 
-def _responses(course: Course) -> str:
+def _source(study: Study) -> str:
+    return f"{escape(study.criterion)}: {escape(CRITERIA[study.criterion].source)}."
+
+
+def _responses(study: Study, course: Course) -> str:
     if not course.responses:
         return ""
+    first = total(study, course.names[0]) if any(one.role == "target" for one in study.lesions) else None
     rows = [
         f"<tr><td><b>{escape(course.names[0])}</b><small>{escape(course.dates[0])}</small></td>"
-        f'<td class="n">{millimetres(course.sums_mm[0])}</td><td></td><td></td><td></td>'
+        f'<td class="n">{_sum(first, study)}</td><td></td><td></td><td></td>'
         '<td class="quiet">baseline</td></tr>'
     ]
     for one in course.responses:
         response, order = one.response, course.names.index(one.timepoint)
         rows.append(
             f"<tr><td><b>{escape(one.timepoint)}</b><small>{escape(course.dates[order])}</small></td>"
-            f'<td class="n">{millimetres(response.sum_mm)}</td>{_change(response.change_from_baseline, 1)}'
+            f'<td class="n">{_sum(response.total, study)}</td>{_change(response.change_from_baseline, 1)}'
             f"{_change(response.change_from_nadir, 1)}<td>{_pill(one)}</td><td>{_why(one)}</td></tr>"
         )
     said = "".join(f'<p class="undecided">{escape(words)}</p>' for words in course.responses[0].objections)
     return (
-        '<h2>Response, RECIST 1.1</h2><div class="wide"><table><tr><th>Time point</th><th class="n">Sum, mm</th>'
+        f'<h2>Response, {escape(study.criterion)}</h2><div class="wide"><table><tr><th>Time point</th>'
+        f'<th class="n">Sum, {CRITERIA[study.criterion].unit}</th>'
         '<th class="n">From baseline</th><th class="n">From nadir</th><th>Response</th><th>Rule</th></tr>'
         f"{''.join(rows)}</table></div>{said}"
     )
+
+
+def _sum(value: float | None, study: Study) -> str:
+    return millilitres(value) if CRITERIA[study.criterion].unit == "ml" else millimetres(value)
 
 
 def _why(one: Assessment) -> str:
@@ -156,6 +171,7 @@ def _why(one: Assessment) -> str:
     if judged is not None:
         note = f": {judged.note}" if judged.note else ""
         said.append(escape(f"non-targets judged by {judged.by}{note} ({local_time(judged.at) or 'no time given'})"))
+    said += [escape(words) for words in one.remarks]
     words = f"{said[0]}<small>{'; '.join(said[1:])}</small>" if said[1:] else said[0]
     return words + ('<small class="undecided">provisional: rests on proposals</small>' if one.provisional else "")
 
@@ -184,7 +200,7 @@ def _cell(study: Study, lesion: Lesion, timepoint: str) -> str:
         return f'<td class="n quiet">{NOTHING}</td>'
     first, _ = changes(study, lesion, timepoint)
     size = _size(finding)
-    facts = [millilitres(finding.measurement.volume_ml) + " ml"] if size else []
+    facts = [millilitres(finding.measurement.volume_ml) + " ml"] if size and finding.measurement else []
     facts += [f'<span class="{_direction(first)}">{percent(first)}</span>'] if first is not None else []
     words = size or escape(_state(finding))
     return f'<td class="n">{_dot(finding)}{words}<small>{" · ".join(facts)}</small></td>'
@@ -211,11 +227,14 @@ def _figure(study: Study, lesion: Lesion, timepoint: Timepoint, pictures: dict[t
     if finding is not None:
         size = _size(finding)
         if size:
-            lines.append(f"<b>{size}</b> mm, {millilitres(finding.measurement.volume_ml)} ml")
+            volume = f" mm, {millilitres(finding.measurement.volume_ml)} ml" if finding.measurement else ""
+            lines.append(f"<b>{size}</b>{volume}")
         first, nadir = changes(study, lesion, timepoint.name)
         if first is not None:
             lines.append(f"first {percent(first)}, nadir {percent(nadir)}")
         lines.append(f"{_dot(finding)}{escape(_said(finding))}")
+        lines += [f'<span class="undecided">{escape(words)}</span>' for words in _doubts(finding)]
+        lines += [escape(finding.comment)] if finding.comment else []
         lines += [when] if (when := escape(local_time(finding.decided_at))) else []
     return f"<figure>{picture}<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
 
@@ -224,19 +243,29 @@ def _said(finding: Finding) -> str:
     """State, and who gave it; of a proposal how sure it is."""
     if finding.decided:
         return f"{_state(finding)}, {finding.decided_by}"
-    sure = f", confidence {finding.confidence:.0%}" if finding.confidence is not None else ""
+    known = probability(finding)
+    what = "gone with" if finding.state == "disappeared" else "confidence"
+    sure = f", {what} {known:.0%}" if known is not None else ""
     return f"{_state(finding)}{sure}; to be verified"
 
 
+def _doubts(finding: Finding) -> list[str]:
+    """What a reader must know of a finding before it is believed."""
+    out = [f"doubtful, not counted: {'; '.join(finding.plausibility.doubts)}"] if finding.doubtful else []
+    return out + ([finding.reason] if finding.reason and not finding.decided else [])
+
+
 def _state(finding: Finding) -> str:
-    if not finding.decided and finding.verdict == "out of view":
-        return "out of view"
+    if not finding.decided and finding.verdict in ("out of view", "refused"):
+        return finding.verdict
     return finding.state if finding.decided or finding.state == "proposed" else f"{finding.state} (proposed)"
 
 
 def _size(finding: Finding) -> str:
     measured = finding.measurement if finding.present else None
-    return f"{measured.long_axis_mm:.1f} × {measured.short_axis_mm:.1f}" if measured else ""
+    if measured is None:
+        return "too small to measure" if finding.present and finding.too_small else ""
+    return f"{measured.long_axis_mm:.1f} × {measured.short_axis_mm:.1f}{' ?' if finding.doubtful else ''}"
 
 
 def _facts(lesion: Lesion) -> str:

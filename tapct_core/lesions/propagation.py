@@ -6,17 +6,26 @@ said is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import UserError
 from ..features import FeatureMap
 from ..volume import CTVolume
+from .measurement_check import check_measurement, earlier_measurement
 from .recist import Measurement, Point
-from .study import Finding, Lesion, Mask, Study
+from .study import Finding, Lesion, Mask, Plausibility, Study
 from .timepoints import snapshot
-from .tracking import detections, link_detections, proposal_key, propose, source_timepoint
+from .tracking import (
+    OUT_OF_VIEW,
+    REFUSED,
+    detections,
+    link_detections,
+    proposal_key,
+    propose,
+    source_timepoint,
+)
 
 
 class Scans(Protocol):
@@ -36,11 +45,12 @@ class Scans(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Grown:
-    """A mask, the place (LPS mm) that it was grown from, and what it measures."""
+    """A mask, the place (LPS mm) that it was grown from, what it measures, and how far that can be believed."""
 
     point_lps_mm: Point
     mask: Mask
     measurement: Measurement
+    plausibility: Plausibility
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +81,9 @@ class Step:
         for lesion in study.lesions:
             found, grown = lesion.findings.get(self.timepoint), self.masks.get(lesion.uid)
             if found is not None and grown is not None and _unmeasured(found) and _at(found, grown.point_lps_mm):
-                study.put_mask(lesion.uid, self.timepoint, grown.mask, grown.measurement)
+                study.put_mask(
+                    lesion.uid, self.timepoint, grown.mask, grown.measurement, plausibility=grown.plausibility
+                )
 
 
 def run_all(
@@ -103,11 +115,35 @@ def run_all(
         for place, lesion in enumerate(study.lesions, start=2):
             if cancelled():
                 return
-            step.masks.update(grown(lesion, name, volume, scans.features(name), step.notes))
+            step.masks.update(grown(study, lesion, name, volume, scans.features(name), step.notes))
             report(number * of_one + min(place, of_one), len(names) * of_one)
         step.put_into(study)
         report((number + 1) * of_one, len(names) * of_one)  # also where lesions took over marks
         yield step
+
+
+def counts(findings: Iterable[Finding]) -> dict[str, int]:
+    """How many proposals found a place, and how many did not, by why: what a run has to say at its end."""
+    out = dict.fromkeys(("found", "not found", "out of view", "refused"), 0)
+    for finding in findings:
+        if finding.verdict in (OUT_OF_VIEW, REFUSED) and not finding.present:
+            out[finding.verdict] += 1
+        else:
+            out["found" if finding.present else "not found"] += 1
+    return out
+
+
+def summary(findings: Iterable[Finding]) -> str:
+    """The counts in words: "12 looked for: 9 found, 2 not found, 0 out of view, 1 refused"."""
+    found = counts(findings)
+    return f"{sum(found.values())} looked for: {', '.join(f'{number} {what}' for what, number in found.items())}"
+
+
+def refusals(study: Study, step: Step) -> list[str]:
+    """Why places of this step were refused or are in doubt, lesion by lesion."""
+    names = {lesion.uid: lesion.name for lesion in study.lesions}
+    found = [(names.get(uid, uid), finding) for uid, finding in step.findings.items() if finding.reason]
+    return [f"{name} at {step.timepoint}: {finding.reason}" for name, finding in found]
 
 
 def sources(study: Study, timepoint: str) -> list[str]:
@@ -117,7 +153,7 @@ def sources(study: Study, timepoint: str) -> list[str]:
 
 
 def grown(
-    lesion: Lesion, timepoint: str, volume: CTVolume, features: FeatureMap | None, notes: list[str]
+    study: Study, lesion: Lesion, timepoint: str, volume: CTVolume, features: FeatureMap | None, notes: list[str]
 ) -> dict[str, Grown]:
     """A mask for a lesion that has a place here and none yet; why there is none goes into ``notes``."""
     finding = lesion.findings.get(timepoint)
@@ -127,7 +163,9 @@ def grown(
 
     try:
         mask = grow_mask(volume, finding.point_lps_mm, features)
-        return {lesion.uid: Grown(finding.point_lps_mm, mask, mask.measure(volume))}
+        measured = mask.measure(volume)
+        believed = check_measurement(mask, measured, volume, earlier_measurement(study, lesion, timepoint))
+        return {lesion.uid: Grown(finding.point_lps_mm, mask, measured, believed)}
     except UserError as error:
         notes.append(f"{lesion.name} at {timepoint} is not measured: {error}")
         return {}
@@ -183,7 +221,7 @@ def _decided(finding: Finding | None) -> bool:
 
 
 def _unmeasured(finding: Finding) -> bool:
-    return finding.mask is None and finding.measurement is None
+    return finding.mask is None and finding.measurement is None and not finding.too_small
 
 
 def _at(finding: Finding, point: Point) -> bool:

@@ -22,6 +22,10 @@ THICK_SLICE_MM = 5.0
 """Above it, a target must measure at least two slice thicknesses."""
 PARTIAL, PROGRESS, PROGRESS_MM = -30.0, 20.0, 5.0
 """Per cent of the baseline sum; per cent and mm over the nadir."""
+TOO_SMALL_MM = 5.0
+"""What a lesion counts that is there and too small to be measured (section 4.1)."""
+NEW_NODE_MM = 15.0
+"""A new node below it, being all there is of progression, had better be looked at again (EORTC, questions, answers)."""
 LYMPH_NODES = "lymph nodes"
 """All nodes count as one organ."""
 
@@ -52,16 +56,41 @@ class Measurement:
 class Target:
     """One target lesion at one time point: its diameter in mm, 0 when gone, None when it was not measured.
 
-    For a node (``node``) the diameter is the short axis.
+    For a node (``node``) the diameter is the short axis. ``normal`` says whether a lesion whose size is read otherwise
+    (a volume, an area) counts as gone.
     """
 
     diameter_mm: float | None
     node: bool = False
+    normal: bool | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is gone, or a node that is normal."""
+        if self.normal is not None:
+            return self.normal
+        return self.diameter_mm is not None and (
+            self.diameter_mm < NORMAL_NODE_MM if self.node else self.diameter_mm == 0
+        )
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a sum must do: ``partial`` per cent of the baseline's, ``progress`` per cent and ``least`` over nadir."""
+
+    partial: float = PARTIAL
+    progress: float = PROGRESS
+    least: float = PROGRESS_MM
+    unit: str = "mm"
+    digits: int = 1
 
 
 @dataclass(frozen=True)
 class Response:
-    """A category ("CR", "PR", "SD", "PD", "NE", "Non-CR/Non-PD") and the rule that gave it, in words."""
+    """A category ("CR", "PR", "SD", "PD", "NE", "Non-CR/Non-PD") and the rule that gave it, in words.
+
+    ``sum_mm`` is the sum of diameters; a criterion that adds up something else has it in ``total``, in its ``unit``.
+    """
 
     category: str
     rule: str
@@ -70,6 +99,8 @@ class Response:
     """Per cent."""
     change_from_nadir: float | None
     """Per cent."""
+    total: float | None = None
+    unit: str = "mm"
 
 
 def measure(mask: np.ndarray, geometry: Geometry, hu: np.ndarray) -> Measurement:
@@ -130,41 +161,57 @@ def respond(
     *,
     new_lesions: Sequence[str] = (),
     non_targets_gone: bool | None = None,
+    non_targets_evaluated: bool = True,
     non_target_progress: bool = False,
+    recurrences: Sequence[str] = (),
+    responded: bool = False,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
 ) -> Response:
-    """Overall response at one follow-up, targets in the same order as at baseline.
+    """Overall response at one follow-up (tables 1 and 2), targets in the same order as at baseline.
 
     ``earlier_sums_mm``    sums of the follow-ups before this one that could be summed; the nadir is the smallest of
                            them and of the baseline's.
     ``new_lesions``        names of the lesions seen first after the baseline, which the rule then says.
     ``non_targets_gone``   None where there are no non-target lesions.
+    ``non_targets_evaluated`` whether all of them were looked at.
     ``non_target_progress`` unequivocal progression of non-targets; only a person can say so.
+    ``recurrences``        names of what is back after a complete response.
+    ``responded``          there was a PR or CR before: it goes on until progression (EORTC, questions and answers).
     """
+    grounds = _grounds(new_lesions, non_target_progress, recurrences)
     if not baseline:
-        return _without_targets(new_lesions, non_targets_gone, non_target_progress)
+        return _without_targets(grounds, non_targets_gone, non_targets_evaluated, thresholds.unit)
     known = [t.diameter_mm for t in now if t.diameter_mm is not None]
     complete = len(known) == len(now)
     least = sum(known)
     base = sum(t.diameter_mm for t in baseline) if all(t.diameter_mm is not None for t in baseline) else None
     nadir = None if base is None else min([base, *earlier_sums_mm])
-    numbers = (least if complete else None, *(_change(least if complete else None, of) for of in (base, nadir)))
-    grounds = _grounds(new_lesions, non_target_progress)
-    if nadir is not None and _progressed(least, nadir):
-        more = "" if complete else ", though not all targets were measured"
-        growth = f"+{_change(least, nadir):.0f} % and " if nadir > 0 else ""
-        grounds.insert(0, f"sum {growth}+{least - nadir:.1f} mm over the nadir of {nadir:.1f} mm{more}")
+    total = least if complete else None
+    changes = [_change(total, of) for of in (base, nadir)]
+
+    def answer(category: str, rule: str) -> Response:
+        return Response(category, rule, total if thresholds.unit == "mm" else None, *changes, total, thresholds.unit)
+
+    if nadir is not None and _progressed(least, nadir, thresholds):
+        grounds.insert(0, _growth(least, nadir, complete, thresholds))
     if grounds:
-        return Response("PD", "; ".join(grounds), *numbers)
+        return answer("PD", "; ".join(grounds))
     if base is None or not complete:
-        return Response("NE", "not all targets were measured" + (" at baseline" if base is None else ""), *numbers)
-    if all(t.diameter_mm < NORMAL_NODE_MM if t.node else t.diameter_mm == 0 for t in now):
+        return answer("NE", "not all targets were measured" + (" at baseline" if base is None else ""))
+    if all(t.gone for t in now):
         if non_targets_gone is False:
-            return Response("PR", "all targets gone, but non-targets remain", *numbers)
-        return Response("CR", "all targets gone; nodes below 10 mm in short axis", *numbers)
-    change = _change(least, base)
-    if change is not None and change <= PARTIAL + _ROUNDING:
-        return Response("PR", f"sum {change:.0f} % from baseline (at least -30 %)", *numbers)
-    return Response("SD", "neither -30 % from baseline nor +20 % and +5 mm over the nadir", *numbers)
+            return answer("PR", "all targets gone, but non-targets remain")
+        if not non_targets_evaluated:
+            return answer("PR", "all targets gone, but not all non-targets were evaluated")
+        return answer("CR", "all targets gone; nodes below 10 mm in short axis")
+    if changes[0] is not None and changes[0] <= thresholds.partial + _ROUNDING:
+        return answer("PR", f"sum {changes[0]:.0f} % from baseline (at least {thresholds.partial:.0f} %)")
+    if responded:
+        return answer("PR", "the response goes on: the sum has not progressed from the nadir")
+    more = f"+{thresholds.progress:.0f} %" + (
+        f" and +{thresholds.least:.0f} {thresholds.unit}" if thresholds.least else ""
+    )
+    return answer("SD", f"neither {thresholds.partial:.0f} % from baseline nor {more} over the nadir")
 
 
 def check_targets(targets: Sequence[tuple[str, str, bool, Measurement | None]], slice_mm: float) -> list[str]:
@@ -187,32 +234,48 @@ def check_targets(targets: Sequence[tuple[str, str, bool, Measurement | None]], 
     return objections
 
 
-def _without_targets(new_lesions: Sequence[str], gone: bool | None, progress: bool) -> Response:
-    none = (None, None, None)
-    grounds = _grounds(new_lesions, progress)
+def _without_targets(grounds: list[str], gone: bool | None, evaluated: bool, unit: str) -> Response:
+    """Table 2: patients without targets."""
+
+    def answer(category: str, rule: str) -> Response:
+        return Response(category, rule, None, None, None, None, unit)
+
     if grounds:
-        return Response("PD", "; ".join(grounds), *none)
+        return answer("PD", "; ".join(grounds))
     if gone is None:
-        return Response("NE", "no target and no non-target lesion was named at baseline", *none)
+        return answer("NE", "no target and no non-target lesion was named at baseline")
+    if not evaluated:
+        return answer("NE", "not all non-targets were evaluated, and there were no targets")
     if gone:
-        return Response("CR", "all non-targets gone, there were no targets", *none)
-    return Response("Non-CR/Non-PD", "non-targets remain, there were no targets", *none)
+        return answer("CR", "all non-targets gone, there were no targets")
+    return answer("Non-CR/Non-PD", "non-targets remain, there were no targets")
 
 
-def _grounds(new_lesions: Sequence[str], non_target_progress: bool) -> list[str]:
+def _grounds(new_lesions: Sequence[str], non_target_progress: bool, recurrences: Sequence[str]) -> list[str]:
     """What is progression whatever the sum says, in words."""
     grounds = []
     if new_lesions:
         grounds.append(f"{'a new lesion' if len(new_lesions) == 1 else 'new lesions'}: {', '.join(new_lesions)}")
+    if recurrences:
+        grounds.append(f"back after a complete response: {', '.join(recurrences)}")
     if non_target_progress:
         grounds.append("unequivocal progression of non-targets")
     return grounds
 
 
-def _progressed(total: float, nadir: float) -> bool:
+def _growth(total: float, nadir: float, complete: bool, thresholds: Thresholds) -> str:
+    """Why a sum has progressed, in words."""
+    more = "" if complete else ", though not all targets were measured"
+    growth = f"+{_change(total, nadir):.0f} % and " if nadir > 0 else ""
+    unit, digits = thresholds.unit, thresholds.digits
+    return f"sum {growth}+{total - nadir:.{digits}f} {unit} over the nadir of {nadir:.{digits}f} {unit}{more}"
+
+
+def _progressed(total: float, nadir: float, thresholds: Thresholds) -> bool:
     """+20 % and +5 mm over the nadir; the two equality signs of the guideline hold within rounding."""
     growth = total - nadir
-    return growth >= PROGRESS_MM - _ROUNDING and growth >= PROGRESS / 100 * nadir - _ROUNDING
+    far = growth >= thresholds.least - _ROUNDING and growth >= thresholds.progress / 100 * nadir - _ROUNDING
+    return far and growth > _ROUNDING
 
 
 def _change(now: float | None, before: float | None) -> float | None:
@@ -222,17 +285,11 @@ def _change(now: float | None, before: float | None) -> float | None:
 def _outline(flat: np.ndarray) -> np.ndarray:
     """Half-way points between pixels inside and their neighbours outside, (n, 2) as (row, column).
 
-    The same points a contour at level 0.5 passes: an unbiased border, where pixel centres measure one pixel
-    too little and pixel corners too much.
+    An unbiased border, where pixel centres measure one pixel too little and pixel corners too much.
     """
-    padded = np.pad(flat, 1)
-    points = []
-    for axis, step in ((0, -1), (0, 1), (1, -1), (1, 1)):
-        outside = ~np.roll(padded, -step, axis)
-        where = np.argwhere(padded & outside).astype(np.float64) - 1
-        where[:, axis] += step / 2
-        points.append(where)
-    return np.concatenate(points)
+    from skimage.measure import find_contours  # here, as in _hull
+
+    return np.concatenate(find_contours(np.pad(flat, 1).astype(np.float32), 0.5)) - 1
 
 
 def _hull(points: np.ndarray) -> np.ndarray:

@@ -23,6 +23,12 @@ STATES = get_args(State)
 ABSENT = ("not present", "disappeared")
 """States in which there is nothing at this time point."""
 ROLES = ("target", "non-target", "")
+RECIST = "RECIST 1.1"
+"""The criterion of a study that names none."""
+PLAUSIBLE = 0.5
+"""A measured axis that is less plausible than this enters no sum until a person has confirmed or redrawn it."""
+SURELY_GONE = 0.8
+"""From this probability on, accepting a proposed disappearance is enough; below it a person says so expressly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +78,23 @@ class Candidate:
     confidence: float | None = None
 
 
+@dataclass(frozen=True)
+class Plausibility:
+    """How far a measured mask can be believed, 0 to 1, and what speaks against it, in words."""
+
+    value: float
+    doubts: tuple[str, ...] = ()
+
+
 @dataclass
 class Finding:
     """A lesion at one time point.
 
     ``decided_by`` is empty while the finding is a proposal; ``decided_at`` is ISO 8601, UTC.
     ``related`` names the tracking UIDs of the lesions it was split from or merged into.
+    ``reason`` says why no place could be proposed, or what to look at in the one that was.
+    ``plausibility`` is that of the measurement, None where nothing judged it; ``measured_by`` the person who has
+    confirmed the measurement. ``too_small``: a person says that it is there, and too small to be measured.
     ``inputs`` is a hash of all that a proposal was made from, so that a second run need not repeat it.
     """
 
@@ -95,6 +112,11 @@ class Finding:
     mask_by: str = ""
     measurement: Measurement | None = None
     inputs: str = ""
+    reason: str = ""
+    plausibility: Plausibility | None = None
+    measured_by: str = ""
+    too_small: bool = False
+    comment: str = ""
 
     @property
     def decided(self) -> bool:
@@ -105,6 +127,26 @@ class Finding:
     def present(self) -> bool:
         """Whether there is a place at this time point, proposed or decided."""
         return self.state not in ABSENT and self.point_lps_mm is not None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether there is a measurement that a person must confirm or redraw before it counts."""
+        return (
+            self.measurement is not None
+            and self.plausibility is not None
+            and self.plausibility.value < PLAUSIBLE
+            and not (self.measured_by or self.mask_by == "person")
+        )
+
+    @property
+    def counted(self) -> Measurement | None:
+        """The measurement where it may enter a sum: the lesion has a place, and the measurement is not doubtful."""
+        return self.measurement if self.present and not self.doubtful else None
+
+    @property
+    def gone_probability(self) -> float | None:
+        """Of a proposal, how likely it is that the lesion has gone; None where that was not calibrated."""
+        return None if self.presence is None else 1 - self.presence
 
 
 @dataclass
@@ -133,7 +175,8 @@ class Timepoint:
     """A scan: where it lies (as the study's file says it), which series, and when (YYYY-MM-DD or "").
 
     ``non_target_progress`` is a person's word that the non-target lesions have unequivocally progressed here
-    (RECIST 1.1, 4.3.4: an overall level of substantial worsening). No program says it.
+    (RECIST 1.1, 4.3.4: an overall level of substantial worsening). No program says it. ``no_recurrence`` is a person's
+    word that what came back here after a complete response, or a new node below 15 mm, is no progression yet.
     """
 
     name: str
@@ -141,15 +184,20 @@ class Timepoint:
     date: str = ""
     series_uid: str = ""
     non_target_progress: Judgement | None = None
+    no_recurrence: Judgement | None = None
 
 
 @dataclass
 class Study:
-    """A patient's scans in the order of time, and lesions. ``patient_key`` tells patients apart, it is no name."""
+    """A patient's scans in the order of time, and lesions. ``patient_key`` tells patients apart, it is no name.
+
+    ``criterion`` is the name of what response is assessed by (:data:`tapct_core.lesions.criteria.CRITERIA`).
+    """
 
     patient_key: str
     timepoints: list[Timepoint] = field(default_factory=list)
     lesions: list[Lesion] = field(default_factory=list)
+    criterion: str = RECIST
 
     def lesion(self, uid: str) -> Lesion:
         """The lesion of a tracking UID. Raises UserError if there is none."""
@@ -185,9 +233,17 @@ class Study:
     def accept(self, uid: str, timepoint: str, by: str) -> Finding:
         """A person says the proposal is right: proposed becomes accepted, disappeared becomes not present.
 
-        New, split and merged keep their name and gain who decided.
+        New, split and merged keep their name and gain who decided. Accepts the place, not a doubtful measurement.
+        Raises UserError where nothing was proposed, and for a disappearance that is not sure, which :meth:`not_present`
+        says.
         """
         finding = self.finding(uid, timepoint)
+        gone = finding.gone_probability
+        if finding.state == "disappeared" and gone is not None and gone < SURELY_GONE - 1e-9:
+            raise UserError(
+                f"it has gone with a probability of {gone:.0%} only; look at the candidates, "
+                "then say that it is not present, or where it is"
+            )
         becomes = {"proposed": "accepted", "disappeared": "not present"}
         state = becomes.get(finding.state, finding.state)
         if state not in ABSENT and finding.point_lps_mm is None:
@@ -204,16 +260,37 @@ class Study:
             by,
             state="moved",
             point_lps_mm=_point(point),
-            mask=None,
-            mask_by="",
-            measurement=None,
+            **_UNMEASURED,
         )
 
     def not_present(self, uid: str, timepoint: str, by: str) -> Finding:
         """A person says the lesion is not there."""
         finding = self.lesion(uid).findings.get(timepoint, Finding())
-        gone = {"point_lps_mm": None, "mask": None, "mask_by": "", "measurement": None, "related": ()}
+        gone = {"point_lps_mm": None, "related": (), **_UNMEASURED}
         return self._decide(uid, timepoint, finding, by, state="not present", **gone)
+
+    def too_small(self, uid: str, timepoint: str, by: str) -> Finding:
+        """A person says that the lesion is there, at the place it has, and too small to be measured."""
+        finding = self.finding(uid, timepoint)
+        if finding.point_lps_mm is None:
+            raise UserError("place the lesion first; then say that it is too small to be measured")
+        state = "accepted" if finding.state == "proposed" else finding.state
+        return self._decide(uid, timepoint, finding, by, state=state, **(_UNMEASURED | {"too_small": True}))
+
+    def confirm_measurement(self, uid: str, timepoint: str, by: str) -> Finding:
+        """A person says that a doubtful measurement is right as it is drawn."""
+        finding = self.finding(uid, timepoint)
+        if finding.measurement is None:
+            raise UserError("nothing is measured here to confirm; grow or draw the lesion first")
+        finding = replace(finding, measured_by=_decision(by)[0])
+        self.lesion(uid).findings[timepoint] = finding
+        return finding
+
+    def set_comment(self, uid: str, timepoint: str, words: str) -> Finding:
+        """What a reader wants to keep with a finding, in words."""
+        finding = replace(self.finding(uid, timepoint), comment=words.strip())
+        self.lesion(uid).findings[timepoint] = finding
+        return finding
 
     def relate(self, uid: str, timepoint: str, state: State, other: str, by: str) -> Finding:
         """A person says the lesion was split from, or has merged into, ``other`` (a tracking UID)."""
@@ -235,16 +312,41 @@ class Study:
         self.timepoints[order].non_target_progress = Judgement(*_decision(by), note.strip()) if progressed else None
         return self.timepoints[order].non_target_progress
 
+    def judge_recurrence(self, timepoint: str, progressed: bool, by: str, note: str = "") -> Judgement | None:
+        """A person says that what came back, or a new node below 15 mm, is no progression here; or takes that back."""
+        order = self.order(timepoint)
+        if order == 0:
+            raise UserError("nothing can have come back at the baseline; choose a follow-up")
+        said = None if progressed else Judgement(*_decision(by), note.strip())
+        self.timepoints[order].no_recurrence = said
+        return said
+
     def set_mask(self, uid: str, timepoint: str, mask: Mask, volume: CTVolume, by: str = "") -> Finding:
         """Give a finding its mask and measure it; ``by`` empty for a grown one, a person's hand is never replaced."""
         return self.put_mask(uid, timepoint, mask, mask.measure(volume), by)
 
-    def put_mask(self, uid: str, timepoint: str, mask: Mask, measurement: Measurement, by: str = "") -> Finding:
-        """As :meth:`set_mask`, with a mask that was measured elsewhere."""
+    def put_mask(
+        self,
+        uid: str,
+        timepoint: str,
+        mask: Mask,
+        measurement: Measurement,
+        by: str = "",
+        plausibility: Plausibility | None = None,
+    ) -> Finding:
+        """As :meth:`set_mask`, with a mask that was measured, and its measurement judged, elsewhere."""
         finding = self.finding(uid, timepoint)
         if finding.mask_by == "person" and not by:
             return finding
-        finding = replace(finding, mask=mask, mask_by="person" if by else "grown", measurement=measurement)
+        finding = replace(
+            finding,
+            mask=mask,
+            mask_by="person" if by else "grown",
+            measurement=measurement,
+            plausibility=plausibility,
+            measured_by="",
+            too_small=False,
+        )
         self.lesion(uid).findings[timepoint] = finding
         return finding
 
@@ -262,6 +364,17 @@ class Study:
         decided = replace(finding, decided_by=who, decided_at=when, **changes)
         self.lesion(uid).findings[timepoint] = decided
         return decided
+
+
+_UNMEASURED = {
+    "mask": None,
+    "mask_by": "",
+    "measurement": None,
+    "plausibility": None,
+    "measured_by": "",
+    "too_small": False,
+}
+"""What a finding loses with its place."""
 
 
 def new_uid() -> str:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
+import logging
 import math
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, fields
-from datetime import date
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,33 @@ from ..files import LARGEST, largest_bytes, read_limited
 from ..patient_key import current_key
 from ..strict_json import JSONError, parse_json
 from ..write_lock import write_lock
+from .criteria import CRITERIA
 from .recist import Measurement
-from .study import ROLES, STATES, Candidate, Finding, Judgement, Lesion, Mask, Study, Timepoint, new_uid
+from .study import (
+    RECIST,
+    ROLES,
+    STATES,
+    Candidate,
+    Finding,
+    Judgement,
+    Lesion,
+    Mask,
+    Plausibility,
+    Study,
+    Timepoint,
+    new_uid,
+)
+from .timepoints import calendar_date, snapshot
 
-SCHEMA, VERSION = "napari-tapct study", 2
-"""Version 2 added what a person says of the non-targets of a time point; files of version 1 are read as they are."""
+SCHEMA, VERSION = "napari-tapct study", 3
+"""Version 2 added what a person says of the non-targets of a time point. Version 3 added the criterion, how plausible a
+measurement is and who confirmed it, reasons, comments, and what a person says of what came back. Files of earlier
+versions are read as they are."""
+UNCHECKED = 2
+"""Up to this version dates were written as headers had them: those that cannot be are left out on reading."""
 NOTICE = "for research use only; not a diagnosis"
+log = logging.getLogger(__name__)
+
 LARGEST_STUDY = 2**28
 """Bytes of a study's file."""
 LARGEST_MASK = 2**28
@@ -53,7 +75,11 @@ def load_study(path: str | Path) -> Study:
 
 
 def read_study(path: str | Path) -> tuple[Study, str]:
-    """A study, and the stamp of the file it came from, which :func:`save_study` asks for. Raises UserError as above."""
+    """A study, and the stamp of the file it came from, which :func:`save_study` asks for. Raises UserError as above.
+
+    Dates that a program of an earlier version took over from headers, and that nobody could open again, are left out;
+    a copy of the file as it was is kept beside it.
+    """
     path = Path(path)
     try:
         written = read_limited(path, LARGEST_STUDY)
@@ -64,6 +90,8 @@ def read_study(path: str | Path) -> tuple[Study, str]:
         where = f" ({error})" if isinstance(error, JSONError) else ""
         raise UserError(f"{path.name} is not a study's JSON file{where}; see docs/follow_up.md") from None
     try:
+        if _without_wrong_dates(data):
+            _keep_copy(path, written)
         return _study(data), _stamp(written)
     except UserError as error:
         raise UserError(f"{path.name}: {' '.join(str(error).split())[:500]}") from None
@@ -71,6 +99,8 @@ def read_study(path: str | Path) -> tuple[Study, str]:
 
 def save_study(study: Study, path: str | Path, known: str | None = None) -> str:
     """Write a study, whole or not at all, and return the file's stamp; a file that says the same already is left alone.
+
+    Raises UserError for a study that could not be opened again, and nothing is written.
 
     ``known`` is the stamp from when the study was read or saved last: where another program has changed or removed
     the file since, UserError is raised and the file stays. Without it what lies there is replaced.
@@ -98,6 +128,7 @@ def update_study(path: str | Path, change: Callable[[Study], None]) -> Study:
 def study_json(study: Study) -> str:
     """The file's text: one key a line, triples on one line."""
     data = {"schema": SCHEMA, "version": VERSION, "notice": NOTICE, "patient_key": current_key(study.patient_key)}
+    data["criterion"] = study.criterion
     data["timepoints"] = [_timepoint_json(timepoint) for timepoint in study.timepoints]
     data["lesions"] = [_lesion_json(lesion) for lesion in study.lesions]
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
@@ -110,11 +141,63 @@ def scan_path(study_path: str | Path, timepoint: Timepoint) -> Path:
 
 
 def _write(study: Study, path: Path) -> str:
+    try:
+        _study(json.loads(study_json(_without_masks(study))))
+        _require_masks_fit({"lesions": [{"findings": _mask_shapes(lesion)} for lesion in study.lesions]})
+    except UserError as error:
+        raise UserError(f"the study cannot be saved as it is, since nobody could open it again: {error}") from None
     text = study_json(study).encode()
     if not path.is_file() or path.read_bytes() != text:
         with atomic_path(path, private=True) as part:
             part.write_bytes(text)
     return _stamp(text)
+
+
+def _without_masks(study: Study) -> Study:
+    """What can be wrong in a file is in the words and numbers; masks are packed from what was checked already."""
+    bare = snapshot(study)
+    for lesion in bare.lesions:
+        lesion.findings = {name: replace(found, mask=None) for name, found in lesion.findings.items()}
+    return bare
+
+
+def _mask_shapes(lesion: Lesion) -> dict:
+    masks = {name: found.mask for name, found in lesion.findings.items() if found.mask is not None}
+    return {name: {"mask": {"shape": list(mask.voxels.shape)}} for name, mask in masks.items()}
+
+
+def _without_wrong_dates(data: Any) -> bool:
+    """Takes dates out of what a program of an earlier version has written, where nobody could open it; whether it did.
+
+    Nothing is done to a file that a person wrote: there, a wrong date is a slip that is said.
+    """
+    programs = (
+        isinstance(data, dict) and data.get("notice") == NOTICE and data.get("version") in range(1, UNCHECKED + 1)
+    )
+    timepoints = data.get("timepoints") if programs else None
+    if not isinstance(timepoints, list) or not all(isinstance(one, dict) for one in timepoints):
+        return False
+    latest, changed = "", False
+    for one in timepoints:
+        when = one.get("date")
+        if not isinstance(when, str) or not when:
+            continue
+        if calendar_date(when) == when and when >= latest:
+            latest = when
+        else:
+            del one["date"]
+            changed = True
+    return changed
+
+
+def _keep_copy(path: Path, written: bytes) -> None:
+    """The file as it was, beside it; one that is kept already stays. Where nothing can be written, nothing is lost."""
+    copy = path.with_name(f"{path.stem}.before-repair.json")
+    log.warning("%s had dates that cannot be; they were left out, and the file as it was is kept as %s", path, copy)
+    with contextlib.suppress(OSError):
+        if not copy.exists():
+            with atomic_path(copy, private=True) as part:
+                part.write_bytes(written)
 
 
 def _stamp(written: bytes) -> str:
@@ -123,8 +206,9 @@ def _stamp(written: bytes) -> str:
 
 def _timepoint_json(timepoint: Timepoint) -> dict[str, Any]:
     facts = asdict(timepoint)
-    if timepoint.non_target_progress is not None:
-        facts["non_target_progress"] = _short(facts["non_target_progress"])
+    for key in _JUDGEMENTS:
+        if facts[key] is not None:
+            facts[key] = _short(facts[key])
     return _short(facts)
 
 
@@ -138,6 +222,7 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
     plain["candidates"] = [_short(asdict(candidate)) for candidate in finding.candidates]
     plain["measurement"] = None if finding.measurement is None else asdict(finding.measurement)
     plain["mask"] = None if finding.mask is None else _mask_json(finding.mask)
+    plain["plausibility"] = None if finding.plausibility is None else asdict(finding.plausibility)
     return _rounded(_short(plain))
 
 
@@ -166,7 +251,7 @@ def _study(data: Any) -> Study:
         raise UserError(
             f"this study was written by a newer version ({version}, known is {VERSION}); update napari-tapct"
         )
-    _object(data, "the file", ("schema", "version", "notice", "patient_key", "timepoints", "lesions"))
+    _object(data, "the file", _KEYS)
     if data.get("schema", SCHEMA) != SCHEMA or type(version) is not int or version < 1:
         raise UserError(f"this is no {SCHEMA!r} file with a version from 1; see docs/follow_up.md")
     timepoints = [_timepoint(one, f"timepoints[{i}]") for i, one in enumerate(_list(data, "timepoints"))]
@@ -180,7 +265,14 @@ def _study(data: Any) -> Study:
     lesions = [_lesion(one, f"lesions[{i}]", names) for i, one in enumerate(_list(data, "lesions"))]
     if len({lesion.uid for lesion in lesions}) < len(lesions):
         raise UserError("two lesions have the same uid; leave uid out of the one that was copied")
-    return Study(_text(data, "patient_key", "the file"), timepoints, lesions)
+    criterion = _text(data, "criterion", "the file") or RECIST
+    if criterion not in CRITERIA:
+        raise UserError(f"criterion is {criterion!r}; it is one of {', '.join(CRITERIA)}")
+    return Study(_text(data, "patient_key", "the file"), timepoints, lesions, criterion)
+
+
+_KEYS = ("schema", "version", "notice", "patient_key", "criterion", "timepoints", "lesions")
+_JUDGEMENTS = ("non_target_progress", "no_recurrence")
 
 
 def _require_masks_fit(data: dict) -> None:
@@ -206,24 +298,18 @@ def _require_masks_fit(data: dict) -> None:
 
 
 def _timepoint(data: Any, where: str) -> Timepoint:
-    _object(data, where, ("name", "path", "date", "series_uid", "non_target_progress"))
+    _object(data, where, ("name", "path", "date", "series_uid", *_JUDGEMENTS))
     facts = {key: _text(data, key, where) for key in ("name", "path", "date", "series_uid")}
     if not facts["path"] or "\0" in facts["path"]:
         raise UserError(f"{where} has no path; name its CT file or DICOM folder")
     facts["name"] = facts["name"] or Path(facts["path"]).name
-    if facts["date"]:
-        try:
-            date.fromisoformat(facts["date"])
-        except ValueError:
-            raise UserError(f"{where}.date is {facts['date']!r}; write it as YYYY-MM-DD") from None
-        if len(facts["date"]) != 10:
-            raise UserError(f"{where}.date is {facts['date']!r}; write it as YYYY-MM-DD")
-    return Timepoint(**facts, non_target_progress=_judgement(data, f"{where}.non_target_progress"))
+    if facts["date"] and calendar_date(facts["date"]) != facts["date"]:
+        raise UserError(f"{where}.date is {facts['date']!r}; write it as YYYY-MM-DD")
+    return Timepoint(**facts, **{key: _judgement(data.get(key), f"{where}.{key}") for key in _JUDGEMENTS})
 
 
-def _judgement(data: dict, where: str) -> Judgement | None:
+def _judgement(said: Any, where: str) -> Judgement | None:
     """What a person said; ``{"by": "AB"}`` is enough."""
-    said = data.get("non_target_progress")
     if said is None:
         return None
     _object(said, where, ("by", "at", "note"))
@@ -268,10 +354,14 @@ def _finding(data: Any, where: str) -> Finding:
     facts["related"] = tuple(str(uid) for uid in _list(data, "related"))
     facts["measurement"] = _built(_measurement, data.get("measurement"), f"{where}.measurement")
     facts["mask"] = _built(_mask, data.get("mask"), f"{where}.mask")
+    facts["plausibility"] = _built(_plausibility, data.get("plausibility"), f"{where}.plausibility")
+    facts["too_small"] = data.get("too_small", False)
+    if not isinstance(facts["too_small"], bool):
+        raise UserError(f"{where}.too_small is true or false")
     return Finding(**facts)
 
 
-_WORDS = ("state", "decided_by", "decided_at", "verdict", "mask_by", "inputs")
+_WORDS = ("state", "decided_by", "decided_at", "verdict", "mask_by", "inputs", "reason", "measured_by", "comment")
 _NUMBERS_OF_FINDING = ("cycle_error_mm", "confidence", "presence")
 
 
@@ -299,6 +389,13 @@ def _measurement(data: dict) -> Measurement:
         raise ValueError("no number")
     ends = {key: tuple(_triple(end, key) for end in data[key]) for key in ("long_axis_ends", "short_axis_ends")}
     return Measurement(**numbers, slice_index=data["slice_index"], **ends)
+
+
+def _plausibility(data: dict) -> Plausibility:
+    doubts = data["doubts"]
+    if not isinstance(doubts, list) or not all(isinstance(words, str) for words in doubts):
+        raise ValueError("doubts")
+    return Plausibility(float(data["value"]), tuple(doubts))
 
 
 def _mask(data: dict) -> Mask:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..matching import PointMatch
 
 TOP_K = 3
+REFUSED, OUT_OF_VIEW = "refused", "out of view"
+"""Verdicts of proposals that have no place."""
 MARKED = "marked"
 """Verdict of a proposal whose place is a mark that was already there at the time point; matching keeps it."""
 
@@ -57,10 +59,10 @@ def proposal_key(study: Study, timepoint: str, source: str, before: FeatureMap, 
 def propose(study: Study, timepoint: str, source: str, before: FeatureMap, after: FeatureMap) -> dict[str, Finding]:
     """Proposals at ``timepoint``, by tracking UID, for the lesions whose latest decided place is at ``source``.
 
-    ``before`` and ``after`` are the two scans' features. Raises UserError for points outside the baseline or
-    in air, and for features that cannot be compared.
+    ``before`` and ``after`` are the two scans' features. A place that cannot be matched is a proposal without a place,
+    with its reason (verdict "refused"). Raises UserError for features that cannot be compared.
     """
-    from ..matching import match_points  # torch: those who only read a study need not wait for it
+    from ..matching import match_each  # torch: those who only read a study need not wait for it
 
     tracked = [lesion for lesion in study.lesions if source_timepoint(study, lesion, timepoint) == source]
     known = [lesion.findings.get(timepoint) for lesion in tracked]
@@ -69,7 +71,7 @@ def propose(study: Study, timepoint: str, source: str, before: FeatureMap, after
     if not open_:
         return {}
     points = np.array([lesion.findings[source].point_lps_mm for lesion in tracked])
-    matched = dict(zip(open_, match_points(before, after, points[open_], top_k=TOP_K), strict=True))
+    matched = dict(zip(open_, match_each(before, after, points[open_], top_k=TOP_K), strict=True))
     key = proposal_key(study, timepoint, source, before, after)
     findings = {i: _finding(one, key) for i, one in matched.items()}
     _settle(findings, points, known, settled)
@@ -115,9 +117,12 @@ def _settled(finding: Finding) -> bool:
 
 
 def _finding(found: PointMatch, key: str) -> Finding:
-    """One match as a proposal; "not found" proposes that the lesion has gone, "out of view" proposes no place."""
+    """One match as a proposal; "not found" proposes that the lesion has gone; "out of view" and "refused" no place."""
     candidates = tuple(Candidate(m.point_lps_mm, m.similarity, m.cycle_error_mm, m.confidence) for m in found.matches)
     facts = {"candidates": candidates, "presence": found.presence, "verdict": found.verdict, "inputs": key}
+    facts["reason"] = found.reason
+    if found.verdict == REFUSED:
+        return Finding("proposed", **facts)
     if found.verdict == "not found":
         return Finding("disappeared", **facts)
     if found.verdict == "out of view" or not found.in_view:

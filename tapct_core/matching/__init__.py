@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ..lazy import fetch
 
 if TYPE_CHECKING:
-    from .masks import match_masks
+    from .masks import match_each_mask, match_masks
     from .matcher import EVIDENCE, STEPS, PreparedPair
-    from .points import Match, PointMatch, match_points, prepare_pair
+    from .points import Match, PointMatch, match_each, match_points, prepare_pair
     from .token_map import similarity_map
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "Match",
     "PointMatch",
     "PreparedPair",
+    "match_each",
+    "match_each_mask",
     "match_masks",
     "match_points",
     "prepare_pair",
@@ -36,6 +38,8 @@ _WHERE = {
     "Match": "points",
     "PointMatch": "points",
     "PreparedPair": "matcher",
+    "match_each": "points",
+    "match_each_mask": "masks",
     "match_masks": "masks",
     "match_points": "points",
     "prepare_pair": "points",

@@ -71,6 +71,22 @@ class Calibration:
     presence: Logistic
     absent_below: float
 
+    def still_there(self, signs: dict[str, float]) -> float:
+        """Probability that what is at the point is still there, 0.5 where ``absent_below`` lies.
+
+        The regression has learned from scans in which one lesion in seven had gone. Under treatment that is no news:
+        its odds are moved so that, before one has looked, it is as likely gone as not; then the answer in words
+        follows from the number, and the rate of false calls is what it was.
+        """
+        return _moved(self.presence(signs), self.absent_below)
+
+
+def _moved(probability: float, middle: float) -> float:
+    """A probability whose odds are divided by those of ``middle``, so that that becomes 0.5."""
+    p, m = (float(np.clip(value, 1e-9, 1 - 1e-9)) for value in (probability, middle))
+    odds = p / (1 - p) * (1 - m) / m
+    return odds / (1 + odds)
+
 
 def transformed(signs: dict[str, float], names: tuple[str, ...]) -> np.ndarray:
     """Signs as the regressions read them: distances as logarithms, all bounded; NaN where missing."""
@@ -106,7 +122,7 @@ def _logistic(table: dict) -> Logistic:
     return Logistic(**parts, intercept=float(table["intercept"]))
 
 
-def band(confidence: float, presence: float, in_view: bool, absent_below: float) -> str:
+def band(confidence: float, presence: float, in_view: bool, absent_below: float = 0.5) -> str:
     """In words: "out of view", "not found" (``presence`` is under ``absent_below``), "high", "moderate" or "low"."""
     if not in_view:
         return "out of view"

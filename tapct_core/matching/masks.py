@@ -7,6 +7,7 @@ inside is uneven (the queries of TAP-CT's lesion matching, arXiv 2512.00872, fig
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ..errors import UserError
 from ..features import FeatureMap
 from ..volume import LabelMap
 from .matcher import STEPS, Matcher
-from .points import PointMatch, check_choices, prepare_pair, report, require_in_scan
+from .points import PointMatch, check_choices, prepare_pair, refused_point, report, standing
 
 SAMPLES = 2000
 """Voxels of a mask whose features are averaged; larger masks are thinned evenly."""
@@ -37,19 +38,41 @@ def match_masks(
     calibrated for clicks. ``steps``, ``apart_mm`` and ``votes`` as for :func:`match_points`. Raises UserError for
     an empty map, for labels outside the scan or in air, and for feature maps that cannot be compared.
     """
+    found = match_each_mask(features_a, features_b, masks, top_k, steps=steps, apart_mm=apart_mm, votes=votes)
+    refused = next((one for one in found.values() if not one.matches), None)
+    if refused is not None:
+        raise UserError(refused.reason)
+    return found
+
+
+def match_each_mask(
+    features_a: FeatureMap,
+    features_b: FeatureMap,
+    masks: LabelMap,
+    top_k: int = 3,
+    *,
+    steps: Collection[str] = STEPS,
+    apart_mm: float = 15.0,
+    votes: int = 27,
+) -> dict[int, PointMatch]:
+    """As :func:`match_masks`, but a label that is refused is an answer too: without matches, with its reason."""
     check_choices(steps, top_k, votes)
     voxels = _voxels_by_label(masks)
     if not voxels:
         raise UserError("the label map is empty; mark at least one lesion in it")
     centres = {label: _centre(points) for label, points in voxels.items()}
     pair = prepare_pair(features_a, features_b, steps)
-    require_in_scan(pair.a, np.array(list(centres.values())))
+    standings = dict(zip(centres, standing(pair.a, np.array(list(centres.values()))), strict=True))
     matcher = Matcher(pair, frozenset(steps), apart_mm, votes)
     found = {}
     for label, points in voxels.items():
+        good, reason = standings[label]
+        if not good:
+            found[label] = refused_point(centres[label], reason)
+            continue
         inside = points[pair.a.scanned.contains(points)]
         places = matcher.find(centres[label], top_k, inside[:: -(-len(inside) // SAMPLES)])
-        found[label] = report(matcher, centres[label], places, top_k, None)
+        found[label] = replace(report(matcher, centres[label], places, top_k, None), reason=reason)
     return found
 
 

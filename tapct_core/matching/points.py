@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -34,13 +34,14 @@ class Match:
 
 @dataclass(frozen=True)
 class PointMatch:
-    """All that was found for one point of the baseline, best first; never empty.
+    """All that was found for one point of the baseline, best first; empty only where the point was refused.
 
     ``in_view`` is False when the coarse motion says that the place lies outside the follow-up's field of view;
     ``searched`` is "gate", or "whole scan" when the best place near the expected one was poor.
     ``presence`` is the probability that what is at the point is still there, ``verdict`` both probabilities in
     words ("high", "moderate", "low", "not found", "out of view"); None and "" where nothing was calibrated for
-    these steps. ``signs`` are, for each match, the numbers that the calibration reads.
+    these steps. ``signs`` are, for each match, the numbers that the calibration reads. ``reason`` says why the point
+    was refused (``verdict`` "refused"), or what is in doubt about it.
     """
 
     query_lps_mm: tuple[float, float, float]
@@ -50,10 +51,13 @@ class PointMatch:
     signs: tuple[dict[str, float], ...]
     presence: float | None = None
     verdict: str = ""
+    reason: str = ""
 
     @property
     def best(self) -> Match:
-        """The first proposal."""
+        """The first proposal. Raises UserError, with the reason, for a point that was refused."""
+        if not self.matches:
+            raise UserError(self.reason)
         return self.matches[0]
 
 
@@ -93,7 +97,30 @@ def match_points(
     """Points (N, 3) LPS mm of scan a -> one PointMatch each, with up to ``top_k`` places in scan b.
 
     Proposals of one point lie at least ``apart_mm`` from each other; ``votes`` is 27 or 125. Raises UserError
-    for points outside the baseline or in air, and for maps that cannot be compared.
+    for points outside the baseline or in air (:func:`match_each` answers the others), and for maps that cannot be
+    compared.
+    """
+    found = match_each(features_a, features_b, points_lps_mm, top_k, steps=steps, apart_mm=apart_mm, votes=votes)
+    refused = next((one for one in found if not one.matches), None)
+    if refused is not None:
+        raise UserError(refused.reason)
+    return found
+
+
+def match_each(
+    features_a: FeatureMap,
+    features_b: FeatureMap,
+    points_lps_mm: np.ndarray,
+    top_k: int = 3,
+    *,
+    steps: Collection[str] = STEPS,
+    apart_mm: float = 15.0,
+    votes: int = 27,
+) -> list[PointMatch]:
+    """As :func:`match_points`, but a point that is refused is an answer too: without matches, with its reason.
+
+    A point that may lie beside the patient is matched, and ``reason`` says so. Raises UserError for maps that cannot
+    be compared.
     """
     check_choices(steps, top_k, votes)
     points = np.asarray(points_lps_mm, dtype=np.float64)
@@ -101,11 +128,17 @@ def match_points(
     if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
         raise UserError("points must be three finite numbers each, x y z in LPS mm")
     pair = prepare_pair(features_a, features_b, steps)
-    require_in_scan(pair.a, points)
     matcher = Matcher(pair, frozenset(steps), apart_mm, votes)
     evidence = features_a.provenance.get("weights", "") if "tokens" in pair.a.keys else "hu"
     calibration = load_calibration(evidence) if matcher.steps == frozenset(STEPS) else None
-    return [report(matcher, point, matcher.find(point, top_k), top_k, calibration) for point in points]
+    out = []
+    for point, (good, reason) in zip(points, standing(pair.a, points), strict=True):
+        if good:
+            found = report(matcher, point, matcher.find(point, top_k), top_k, calibration)
+            out.append(replace(found, reason=reason))
+        else:
+            out.append(refused_point(point, reason))
+    return out
 
 
 def check_choices(steps: Collection[str], top_k: int, votes: int) -> None:
@@ -115,17 +148,31 @@ def check_choices(steps: Collection[str], top_k: int, votes: int) -> None:
         raise UserError(f"unknown matching step {unknown[0]}" if unknown else "top_k must be positive, votes 27 or 125")
 
 
-def require_in_scan(prepared: Prepared, points_lps_mm: np.ndarray) -> None:
-    """Raise UserError, naming the first point that lies outside the scan or in the air round the patient."""
-    inside = prepared.scanned.contains(points_lps_mm)
-    checks = (
-        (inside, "lies outside the baseline scan; points are x y z in LPS mm"),
-        (prepared.in_body(points_lps_mm), "lies in the air round the patient; click inside the body"),
-    )
-    for good, words in checks:
-        if not good.all():
-            x, y, z = points_lps_mm[~good][0]
-            raise UserError(f"the point ({x:.1f}, {y:.1f}, {z:.1f}) {words}")
+def standing(prepared: Prepared, points_lps_mm: np.ndarray) -> list[tuple[bool, str]]:
+    """Of each point (N, 3) whether it can be matched, and why not, or what is in doubt; "" where nothing is.
+
+    Refused is what lies outside the scan, and what is room air well beside the patient. What may be either is matched.
+    """
+    points = np.asarray(points_lps_mm, dtype=float).reshape(-1, 3)
+    scanned, body = prepared.scanned.contains(points), prepared.in_body(points)
+    doubtful = prepared.may_be_body(points)
+    out = []
+    for (x, y, z), inside, good, doubt in zip(points, scanned, body, doubtful, strict=True):
+        place = f"the point ({x:.1f}, {y:.1f}, {z:.1f})"
+        if not inside:
+            out.append((False, f"{place} lies outside the baseline scan; points are x y z in LPS mm"))
+        elif good:
+            out.append((True, ""))
+        elif doubt:
+            out.append((True, f"{place} may lie beside the patient; look at what was found with care"))
+        else:
+            out.append((False, f"{place} lies in the air round the patient; click inside the body"))
+    return out
+
+
+def refused_point(point: np.ndarray, reason: str) -> PointMatch:
+    """The answer to a point that cannot be matched."""
+    return PointMatch(tuple(float(c) for c in point), (), False, "", (), None, "refused", reason)
 
 
 def report(
@@ -146,10 +193,10 @@ def report(
         for i, place in enumerate(places)
     )
     in_view = found.expectation is None or found.expectation.inside_mm >= 0
-    presence = calibration.presence(signs[0]) if calibration else None
+    presence = calibration.still_there(signs[0]) if calibration else None
     verdict = ""
     if calibration:
-        verdict = band(matches[0].confidence, presence, in_view, calibration.absent_below)
+        verdict = band(matches[0].confidence, presence, in_view)
     return PointMatch(tuple(float(c) for c in point), matches, in_view, found.searched, signs, presence, verdict)
 
 

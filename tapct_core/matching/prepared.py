@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..body import ROOM_HU
 from ..errors import UserError
 from ..features import FeatureMap
 from ..geometry import Geometry
@@ -23,6 +24,8 @@ IMAGE_MM = 2.0
 
 NEAR_MM, TISSUE_HU = 15.0, -300.0
 """A point that is no air and lies this near to the patient belongs to it."""
+DOUBT_MM = 9.0
+"""Air this near to the patient may be meant as the patient."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,21 @@ class Prepared:
             box = tuple(slice(max(0, i - r), i + r + 1) for i, r in zip(index[row], reach, strict=True))
             found[row] = self.body[box].any()
         return inside & found
+
+    def may_be_body(self, points_lps_mm: np.ndarray) -> np.ndarray:
+        """Whether LPS points (N, 3) that are not known to lie in the patient may do so -> bool (N,).
+
+        They hold more than room air, or lie as near to the patient as a hand's tremor and a thin skin fold.
+        """
+        points = np.asarray(points_lps_mm)
+        index = np.rint(self.body_geometry.to_index(points)).astype(int)
+        reach = np.ceil(DOUBT_MM / np.array(self.body_geometry.spacing_mm)).astype(int)
+        denser = self.image.sample(points) > contrast_curve(np.array(ROOM_HU))
+        out = np.array(denser, dtype=bool)
+        for row in np.flatnonzero(~out):
+            box = tuple(slice(max(0, i - r), max(0, i + r + 1)) for i, r in zip(index[row], reach, strict=True))
+            out[row] = self.body[box].any()
+        return out & self.scanned.contains(points)
 
 
 def prepare(features: FeatureMap, like: Prepared | None = None) -> Prepared:

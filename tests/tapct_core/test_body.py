@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy import ndimage
 
 from tapct_core import load_ct
 from tapct_core.body import body_mask, inside_skin
 from tapct_core.matching.descriptors import base_image
+from tapct_core.samples import load_sample
 
 
 def test_lungs_are_in_and_room_air_and_table_are_out():
@@ -51,3 +54,93 @@ def test_a_chest_fills_a_fair_share_of_its_scan(data_dir):
     mask = body_mask(hu, grid.spacing_mm)
     assert 0.2 < mask.mean() < 0.8
     assert (hu[mask] > -600).mean() > 0.4 and (hu[~mask] < -800).mean() > 0.8
+
+
+def cut_open(axis: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """A chest of 3 mm voxels whose image ends in the middle of a lung, on one side of an axis; and the lung."""
+    hu = np.full((44, 70, 90), -1000.0)
+    hu[:, 10:60, 10:80] = 40
+    lung = np.zeros(hu.shape, bool)
+    lung[8:36, 18:50, 18:42] = True
+    hu[lung] = -850
+    cut = [slice(None)] * 3
+    middle = (22, 34, 30)[axis]
+    cut[axis] = slice(0, middle) if side else slice(middle, None)
+    return hu[tuple(cut)], lung[tuple(cut)]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_lung_that_the_edge_of_the_image_cuts_open_is_the_patients(axis, side):
+    hu, lung = cut_open(axis, side)
+    for mask in (body_mask(hu, (3.0, 3.0, 3.0)), inside_skin(hu, (3.0, 3.0, 3.0))):
+        assert mask[lung].mean() > 0.99
+        room = ndimage.binary_erosion(hu == -1000, iterations=5)
+        assert not mask[room].any()
+
+
+def lungs_and_chest(volume) -> tuple[np.ndarray, np.ndarray]:
+    """Bool (z, y, x) of a real scan: both lungs, and the chest's inside with all that lies between them."""
+    spacing = volume.geometry.spacing_mm
+    smooth = ndimage.uniform_filter(volume.hu.astype(np.float32), [max(1, round(4 / s)) for s in spacing])
+    closed = np.stack([ndimage.binary_fill_holes(part) & ~part for part in smooth > -600])
+    labels, _ = ndimage.label(ndimage.binary_opening(closed, iterations=2))
+    sizes = np.bincount(labels.ravel()) * np.prod(spacing) / 1000
+    sizes[0] = 0
+    lungs = np.isin(labels, np.flatnonzero(sizes > 150))
+    steps = int(36 / spacing[1])
+    chest = [ndimage.binary_closing(np.pad(part, 2 * steps), iterations=steps) for part in lungs]
+    inside = [ndimage.binary_fill_holes(part)[2 * steps : -2 * steps, 2 * steps : -2 * steps] for part in chest]
+    return lungs, np.stack(inside)
+
+
+@pytest.fixture(scope="module")
+def chest(data_dir):
+    """A real chest, its lungs, and how far in mm every voxel lies outside its inside."""
+    volume = load_ct(data_dir / "ct" / "pyradiomics_lung1_ct.nii.gz")
+    lungs, inside = lungs_and_chest(volume)
+    return volume, lungs, ndimage.distance_transform_edt(~inside, sampling=volume.geometry.spacing_mm), inside
+
+
+@pytest.mark.parametrize("wall_mm", [3.0, 4.0, 6.0, 10.0])
+@pytest.mark.parametrize("step_mm", [2.0, 3.0, 4.0])
+def test_both_lungs_of_the_leanest_patient_are_whole(chest, wall_mm, step_mm):
+    volume, lungs, away, inside = chest
+    hu = np.where((away > wall_mm) & inside.any(axis=(1, 2))[:, None, None], -1000, volume.hu)
+    coarse, grid = base_image(hu, volume.geometry, step_mm)
+    where = base_image(lungs.astype(np.float32), volume.geometry, step_mm)[0] > 0.9
+    assert body_mask(coarse, grid.spacing_mm)[where].mean() > 0.99
+    assert inside_skin(coarse, grid.spacing_mm)[where].mean() > 0.98
+
+
+def test_arms_and_a_couch_that_touch_are_told_from_lungs(chest):
+    """Arms at the sides and a couch of 3 mm shell full of foam at the back, both touching the patient."""
+    volume, lungs, _, _ = chest
+    coarse, grid = base_image(volume.hu, volume.geometry, 3.0)
+    where = base_image(lungs.astype(np.float32), volume.geometry, 3.0)[0] > 0.9
+    patient = body_mask(coarse, grid.spacing_mm)
+    back = int(np.flatnonzero(patient.any(axis=(0, 2)))[-1]) - 2
+    hu = np.full((coarse.shape[0], back + 30, coarse.shape[2] + 60), -1000.0, np.float32)
+    hu[:, :back, 30:-30] = coarse[:, :back]
+    hu[:, 40:62, 12:34] = hu[:, 40:62, -34:-12] = 40
+    foam = np.zeros(hu.shape, bool)
+    foam[:, back + 1 : back + 19, 12:-12] = True
+    hu[:, back : back + 20, 11:-11] = 300
+    hu[foam] = -940 + np.random.default_rng(0).normal(0, 6, foam.sum())
+    inside, body = inside_skin(hu, grid.spacing_mm), body_mask(hu, grid.spacing_mm)
+    placed = np.zeros(hu.shape, bool)
+    placed[:, :back, 30:-30] = where[:, :back]
+    assert body[placed].mean() > 0.99 and inside[placed].mean() > 0.99
+    assert inside[ndimage.binary_erosion(foam, iterations=2)].mean() < 0.01
+    assert inside[20, 50, 20] and inside[20, 50, -20], "the arms are the patient's"
+
+
+def test_the_breathing_pair_cropped_through_one_lung_keeps_all_of_it():
+    volume = load_sample("breathing_pair")["baseline"]
+    lungs, _ = lungs_and_chest(volume)
+    middle = int(np.median(np.argwhere(lungs[:, :, : lungs.shape[2] // 2])[:, 2]))
+    for cut in (slice(middle, None), slice(None, middle)):
+        part = volume.geometry.cropped((0, 0, cut.start or 0), volume.hu[:, :, cut].shape)
+        coarse, grid = base_image(volume.hu[:, :, cut], part, 3.0)
+        where = base_image(lungs[:, :, cut].astype(np.float32), part, 3.0)[0] > 0.9
+        assert where.sum() * 0.027 > 200 and body_mask(coarse, grid.spacing_mm)[where].mean() > 0.99

@@ -40,6 +40,28 @@ def test_a_masked_lesion_is_found_again_in_the_same_scan(scan, tmp_path, capsys)
     assert json.loads(capsys.readouterr().out)[0]["name"] == "right upper lobe"
 
 
+def test_a_refused_point_is_a_row_with_its_reason_and_stops_no_other(scan, tmp_path, capsys):
+    ct, _ = scan
+    image = nib.load(ct)
+    good = (image.affine @ [*(np.array(image.shape) // 2), 1])[:3] * (-1, -1, 1)
+    points, table = tmp_path / "points.csv", tmp_path / "found.csv"
+    rows = [("far", 9000, 0, 0), ("good", *good), ("further", 0, 9000, 0)]
+    points.write_text("name,x,y,z\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    argv = ["match", ct, ct, "--points", points, "--encoder", "none", "--out", table, "--json"]
+    assert main([str(word) for word in argv]) == 0
+    out, err = capsys.readouterr()
+    found = list(csv.DictReader(table.read_text().splitlines()))
+    assert [row["name"] for row in found if not row["rank"]] == ["far", "further"]
+    assert all("outside the baseline scan" in row["reason"] and row["x"] == "" for row in found if not row["rank"])
+    best = next(row for row in found if row["name"] == "good")
+    assert (best["rank"], best["reason"]) == ("1", "")
+    assert np.linalg.norm(np.array([float(best[axis]) for axis in "xyz"]) - good) < 3
+    assert [row["reason"] is None for row in json.loads(out)] == [row["reason"] == "" for row in found]
+    assert "1 of 3 matched, 2 refused" in err
+    assert main(["match", str(ct), str(ct), "--point", "9000", "0", "0", "--encoder", "none"]) == 0
+    assert "refused: the point (9000.0, 0.0, 0.0) lies outside" in capsys.readouterr().out
+
+
 def test_an_empty_map_and_two_ways_of_asking_are_refused(scan, tmp_path, capsys):
     ct, labels = scan
     image = nib.load(labels)

@@ -11,7 +11,7 @@ import pytest
 
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
-from tapct_core.lesions import STATES, Candidate, Finding, Mask, Study, Timepoint
+from tapct_core.lesions import STATES, Candidate, Finding, Mask, Plausibility, Study, Timepoint
 from tapct_core.lesions.assessment import assess, changes, diameter_mm
 from tapct_core.lesions.study_file import VERSION, load_study, read_study, save_study, study_json, update_study
 from tapct_core.volume import CTVolume
@@ -188,6 +188,86 @@ def test_a_study_of_an_older_version_opens_and_is_saved_as_a_new_one(tmp_path):
     save_study(study, file)
     assert json.loads(file.read_text())["version"] == VERSION
     assert study_json(load_study(file)) == study_json(study)
+
+
+DATES = [
+    (["00000000", "2025-01-01"], ["", "2025-01-01"]),
+    (["0000-00-00", "0000-00-00"], ["", ""]),
+    (["2024-02-30", "2024-03-01"], ["", "2024-03-01"]),
+    (["2024-06-20", "2024-05-01"], ["2024-06-20", ""]),
+]
+
+
+@pytest.mark.parametrize(("written", "read"), DATES)
+def test_a_study_made_unreadable_by_a_program_before_opens_and_a_copy_is_kept(tmp_path, written, read):
+    file = write(tmp_path, lambda d: d.update(version=2, notice="for research use only; not a diagnosis"))
+    data = json.loads(file.read_text())
+    for one, date in zip(data["timepoints"], written, strict=True):
+        one["date"] = date
+    file.write_text(json.dumps(data))
+    before = file.read_bytes()
+    study, known = read_study(file)
+    assert [t.date for t in study.timepoints] == read and file.read_bytes() == before
+    assert (tmp_path / "s.before-repair.json").read_bytes() == before
+    save_study(study, file, known)
+    assert [t.date for t in load_study(file).timepoints] == read
+    assert (tmp_path / "s.before-repair.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("written", [one for one, _ in DATES])
+def test_what_could_not_be_opened_again_is_not_saved(study, tmp_path, written):
+    save_study(study, tmp_path / "s.json")
+    before = (tmp_path / "s.json").read_bytes()
+    for timepoint, date in zip(study.timepoints, written, strict=False):
+        timepoint.date = date
+    with pytest.raises(UserError, match="cannot be saved as it is.*(YYYY-MM-DD|order of their dates)"):
+        save_study(study, tmp_path / "s.json")
+    assert (tmp_path / "s.json").read_bytes() == before
+    with pytest.raises(UserError, match="cannot be saved"):
+        save_study(Study("p"), tmp_path / "none.json")
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_what_is_known_of_a_measurement_survives_the_file(study, tmp_path):
+    uid = study.lesions[0].uid
+    study.put_mask(uid, "baseline", block(12), block(12).measure(VOLUME), plausibility=Plausibility(0.2, ("too long",)))
+    study.set_comment(uid, "baseline", " beside the clip ")
+    study.finding(uid, "baseline").reason = "in doubt"
+    study.judge_recurrence("week 8", False, "AB", "scar")
+    study.criterion = "iRECIST"
+    save_study(study, tmp_path / "s.json")
+    again = load_study(tmp_path / "s.json")
+    found = again.finding(uid, "baseline")
+    assert found.plausibility == Plausibility(0.2, ("too long",)) and found.doubtful and found.counted is None
+    assert (found.comment, found.reason, again.criterion) == ("beside the clip", "in doubt", "iRECIST")
+    assert again.timepoints[1].no_recurrence.note == "scar"
+    assert again.confirm_measurement(uid, "baseline", "CD").counted is not None
+    small = again.too_small(uid, "baseline", "CD")
+    assert (small.too_small, small.measurement, small.mask, small.measured_by) == (True, None, None, "")
+    save_study(again, tmp_path / "s.json")
+    assert load_study(tmp_path / "s.json").finding(uid, "baseline").too_small
+    assert diameter_mm(again.lesions[0], "baseline") == 5
+    again.set_mask(uid, "baseline", block(12), VOLUME, by="CD")
+    assert not again.finding(uid, "baseline").too_small and not again.finding(uid, "baseline").doubtful
+
+
+def test_a_disappearance_that_is_not_sure_takes_more_than_accepting(study):
+    uid = study.lesions[0].uid
+    study.propose(uid, "week 8", Finding("disappeared", presence=0.4, verdict="not found"))
+    with pytest.raises(UserError, match="gone with a probability of 60% only.*say that it is not present"):
+        study.accept(uid, "week 8", "AB")
+    assert not study.finding(uid, "week 8").decided
+    assert study.not_present(uid, "week 8", "AB").state == "not present"
+    study.propose(uid, "week 16", Finding("disappeared", presence=0.05, verdict="not found"))
+    assert study.accept(uid, "week 16", "AB").state == "not present"
+
+
+def test_accepting_takes_the_place_and_not_a_doubtful_measurement(study):
+    uid = study.lesions[0].uid
+    study.propose(uid, "week 8", Finding("proposed", (0.0, 20.0, 8.0)))
+    study.put_mask(uid, "week 8", block(30), block(30).measure(VOLUME), plausibility=Plausibility(0.1))
+    found = study.accept(uid, "week 8", "AB")
+    assert found.decided and found.mask is not None and found.counted is None
 
 
 def test_another_programs_changes_are_not_overwritten(study, tmp_path):

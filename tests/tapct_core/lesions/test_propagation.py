@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tapct_core.embedding import embed
+from tapct_core.errors import UserError
 from tapct_core.lesions import Finding, Lesion, Study, Timepoint, propagation
-from tapct_core.lesions.propagation import Step, run_all, to_verify
+from tapct_core.lesions.propagation import Step, refusals, run_all, summary, to_verify
 from tapct_core.lesions.timepoints import snapshot
 
 from ..pairs import moved_pair
@@ -84,6 +87,31 @@ def test_what_rests_on_nothing_new_is_not_looked_for_again(scans, study, monkeyp
     study.accept(study.lesions[0].uid, "after", "AB")  # the others must suit what was decided: looked for anew
     list(run_all(study, scans))
     assert len(calls) == 2
+
+
+def test_a_place_that_is_refused_is_a_finding_with_its_reason_and_stops_no_other(scans, study):
+    outside = study.add_lesion("L4", "before", (0.0, 0.0, 9000.0), "AB")
+    _, after = run_all(study, scans)
+    found = outside.findings["after"]
+    assert (found.verdict, found.present, found.decided) == ("refused", False, False)
+    assert "outside the baseline scan" in found.reason
+    assert study.lesions[0].findings["after"].present and after.failures == []
+    assert summary(after.findings.values()) == "4 looked for: 2 found, 1 not found, 0 out of view, 1 refused"
+    assert refusals(study, after) == [f"L4 at after: {found.reason}"]
+    with pytest.raises(UserError, match="nothing was proposed"):
+        study.accept(outside.uid, "after", "AB")
+
+
+def test_grown_masks_carry_how_far_they_are_believed_and_history_counts(scans, study):
+    _, after = run_all(study, scans)
+    assert study.lesions[0].findings["before"].plausibility.value == 1
+    assert after.masks[study.lesions[0].uid].plausibility == study.lesions[0].findings["after"].plausibility
+    again = snapshot(study)
+    first = again.lesions[0]
+    first.findings["before"].measurement = replace(first.findings["before"].measurement, long_axis_mm=5.0)
+    first.findings["after"].mask = first.findings["after"].measurement = None
+    (_, later) = run_all(again, scans)
+    assert later.masks[first.uid].plausibility.value < 0.5 and first.findings["after"].doubtful
 
 
 def test_the_run_stops_when_asked_and_says_why_something_is_missing(scans, study):

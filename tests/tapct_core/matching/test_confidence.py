@@ -13,6 +13,7 @@ import tapct_core
 from tapct_core.geometry import Geometry
 from tapct_core.matching.confidence import (
     PLACE_SIGNS,
+    Calibration,
     Logistic,
     band,
     load_calibration,
@@ -83,6 +84,19 @@ def test_the_packaged_calibration_calls_clear_cases_by_name():
         kept, gone = (presence_signs(before, after, MIDDLE, MIDDLE, np.eye(3)) for after in (before, scan(0)))
         there, away = (calibration.presence(s | {"ncc": n}) for s, n in ((kept, 0.9), (gone, 0.2)))
         assert there > 0.9 > calibration.absent_below > away
+
+
+def test_what_is_said_follows_from_the_one_probability_that_is_given():
+    calibration, before = load_calibration("hu"), scan(8.0)
+    for radius, ncc, low, high in ((8, 0.9, 0.8, 1.0), (0, 0.2, 0.0, 0.2)):
+        signs = presence_signs(before, scan(radius), MIDDLE, MIDDLE, np.eye(3)) | {"ncc": ncc}
+        there = calibration.still_there(signs)
+        assert low <= there <= high
+        assert (there < 0.5) == (calibration.presence(signs) < calibration.absent_below)
+    exact = Calibration(None, Logistic(("ncc",), (0.0,), (1.0,), (1.0,), 0.0), 0.8)
+    at = float(np.log(0.8 / 0.2))
+    assert exact.still_there({"ncc": at}) == pytest.approx(0.5)
+    assert [exact.still_there({"ncc": x}) for x in (-30, 30)] == pytest.approx([0, 1], abs=1e-6)
 
 
 def test_signs_are_bounded():

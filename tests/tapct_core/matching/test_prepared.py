@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from tapct_core.embedding import embed
 from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
+from tapct_core.matching.points import standing
 from tapct_core.matching.prepared import IMAGE_MM, KEY_LENGTH, prepare
 from tapct_core.volume import CTVolume
 
@@ -102,3 +103,19 @@ def test_a_fold_beside_the_coarse_mask_is_the_patient_s_and_the_table_is_not():
     ready = prepare(embed(CTVolume(hu, geometry), None))
     fold, air, table = (geometry.to_world(index) for index in ((19, 8.5, 30.5), (19, 4, 30), (19, 57.5, 30)))
     assert ready.in_body(np.array([fold, air, table])).tolist() == [True, False, False]
+
+
+def test_what_may_be_the_patient_is_in_doubt_and_room_air_is_not():
+    hu = np.full((40, 60, 60), -1000, np.int16)
+    hu[:, 15:40, 15:45] = 40
+    hu[:, 57:59, 10:50] = 40  # the table
+    geometry = Geometry.from_spacing(hu.shape, (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    ready = prepare(embed(CTVolume(hu, geometry), None))
+    rows = (11, 3, 57.5, 90)  # beside the patient, in the air, in the table, beyond the scan
+    points = geometry.to_world(np.array([(19, row, 30) for row in rows]))
+    assert ready.may_be_body(points).tolist() == [True, False, True, False]
+    said = standing(ready, np.concatenate([points, geometry.to_world((19, 25, 30))[None]]))
+    assert [good for good, _ in said] == [True, False, True, False, True]
+    expected = ("may lie beside", "in the air", "may lie beside", "outside the")
+    assert all(words in reason for (_, reason), words in zip(said, expected, strict=False))
+    assert said[-1] == (True, "")
