@@ -85,6 +85,16 @@ def load_features(path: str | Path) -> FeatureMap:
     """
     path = Path(path)
     restore(path)
+    while True:
+        before = _identity(path)
+        try:
+            return _load(path)
+        except UserError:
+            if _identity(path) == before:  # else it was replaced while it was read
+                raise
+
+
+def _load(path: Path) -> FeatureMap:
     facts = _read_facts(path)
     try:
         held = _bytes_of(facts["arrays"])

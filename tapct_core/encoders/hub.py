@@ -7,13 +7,17 @@ for; the release's Python files are never fetched.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
+from ..atomic import atomic_path
 from ..errors import UserError
+from ..strict_json import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +26,8 @@ WEIGHTS_FILE = "model.safetensors"
 FILES = (CONFIG_FILE, WEIGHTS_FILE)
 _PIN = "tapct-pin"
 """Ref in the hub's cache that keeps the revision first fetched, where a preset names none."""
+_SUMS = "tapct-sums"
+"""Beside it: the files' SHA-256 by commit, as first seen."""
 
 
 class Fetched(NamedTuple):
@@ -48,10 +54,11 @@ def fetch(repo_id: str, revision: str | None = None, *, offline: bool | None = N
     ``revision`` is the commit to take. Where it is None, or the hub does not know it, the hub is
     asked once for the newest commit; that one is recorded beside the download and used from then on.
     ``offline`` None follows HF_HUB_OFFLINE. Raises UserError, with the way to do it by hand, when
-    there is no network, the repository is missing or closed, or a download breaks off.
+    there is no network, the repository is missing or closed, or a download breaks off, and where the files
+    are others than those first seen at that commit.
     """
     if found := cached(repo_id, revision):
-        return found
+        return _first_seen(repo_id, found)
     if offline or (offline is None and _offline()):
         raise UserError(_by_hand(repo_id, "is not in the cache and offline mode is on"))
     from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
@@ -59,7 +66,7 @@ def fetch(repo_id: str, revision: str | None = None, *, offline: bool | None = N
     try:
         if revision is not None:
             try:
-                return Fetched(_download(repo_id, revision), revision)
+                return _first_seen(repo_id, Fetched(_download(repo_id, revision), revision))
             except RevisionNotFoundError:
                 logger.warning("%s has no revision %s; taking its newest and keeping to that", repo_id, revision[:12])
         commit = _newest(repo_id)
@@ -73,7 +80,7 @@ def fetch(repo_id: str, revision: str | None = None, *, offline: bool | None = N
         raise UserError(_by_hand(repo_id, f"could not be fetched ({type(error).__name__}: {reason[:160]})")) from None
     _write_pin(repo_id, commit)
     logger.info("%s is kept at revision %s", repo_id, commit)
-    return Fetched(folder, commit)
+    return _first_seen(repo_id, Fetched(folder, commit))
 
 
 def _download(repo_id: str, commit: str) -> Path:
@@ -126,6 +133,41 @@ def _write_pin(repo_id: str, commit: str) -> None:
     scratch = path.with_name(f"{_PIN}.{os.getpid()}")
     scratch.write_text(commit, encoding="ascii")
     os.replace(scratch, path)
+
+
+def _first_seen(repo_id: str, found: Fetched) -> Fetched:
+    """``found``, if its files are those first seen at its commit; no hash of the release is published to go by.
+
+    What is seen first is written down beside the download, and said. Raises UserError for other files.
+    """
+    path = _repo_folder(repo_id) / "refs" / _SUMS
+    try:
+        seen = read_json(path)
+    except (OSError, ValueError):
+        seen = {}
+    sums = {name: _sha256(found.folder / name) for name in FILES}
+    known = seen.get(found.revision) if isinstance(seen, dict) else None
+    if known is None:
+        logger.warning(
+            "%s at %s: no hash is published, so these files are taken on trust and kept to from now on (SHA-256 %s)",
+            repo_id, found.revision[:12], ", ".join(f"{name} {sum_[:16]}" for name, sum_ in sums.items()),
+        )  # fmt: skip
+        try:
+            with atomic_path(path) as part:
+                part.write_text(json.dumps({**(seen if isinstance(seen, dict) else {}), found.revision: sums}))
+        except OSError as error:
+            logger.warning("what was seen of %s cannot be written down (%s)", repo_id, error.strerror)
+    elif known != sums:
+        raise UserError(
+            f"the files of {repo_id} in {found.folder} are not those first seen at revision {found.revision[:12]}; "
+            "remove that folder and fetch them again"
+        )
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _by_hand(repo_id: str, what: str) -> str:

@@ -10,6 +10,8 @@ NaN; and what its modality or its values show to be no CT.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import UserError
@@ -44,12 +46,13 @@ def load_ct(
     """
     path = Path(path)
     kind = kind_of(path)
-    if kind == "dicom":
-        return dicom.read_ct(path, series, hu_offset, phase)
-    if series is not None or phase is not None:
+    if kind != "dicom" and (series is not None or phase is not None):
         what = "series" if series is not None else "phase"
         raise UserError(f"{path.name} is no DICOM folder, so it has no {what} to choose; leave --{what} out")
-    return nifti.read_ct(path, hu_offset) if kind == "nifti" else itk.read_ct(path, kind, hu_offset)
+    with _in_one_line(path):
+        if kind == "dicom":
+            return dicom.read_ct(path, series, hu_offset, phase)
+        return nifti.read_ct(path, hu_offset) if kind == "nifti" else itk.read_ct(path, kind, hu_offset)
 
 
 def load_labels(path: str | os.PathLike) -> LabelMap:
@@ -61,7 +64,8 @@ def load_labels(path: str | os.PathLike) -> LabelMap:
     kind = kind_of(path)
     if kind == "dicom":
         raise UserError(f"{path.name} is DICOM; label maps are read from NIfTI, NRRD or MetaImage, so convert it first")
-    return nifti.read_labels(path) if kind == "nifti" else itk.read_labels(path, kind)
+    with _in_one_line(path):
+        return nifti.read_labels(path) if kind == "nifti" else itk.read_labels(path, kind)
 
 
 def scan_info(path: str | os.PathLike, series: str | None = None, **how) -> dict[str, object]:
@@ -108,6 +112,19 @@ def kind_of(path: Path) -> str:
     if dicom.is_dicom(head):
         return "dicom"
     return itk.kind_of(head) or _not_read(path)
+
+
+@contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    """What the system refuses half-way: a file that goes while it is read, a disk that is pulled, too little memory."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path.name} cannot be read ({error.strerror or error}); check that it is still there"
+        ) from None
+    except MemoryError:
+        raise UserError(f"there is not enough memory to read {path.name}; close other programs") from None
 
 
 def _not_read(path: Path) -> str:

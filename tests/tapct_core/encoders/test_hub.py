@@ -170,3 +170,22 @@ def test_a_missing_repository_and_a_broken_download_are_told(tmp_path, hub, rele
     assert broken.startswith("refused:") and "could not be fetched" in broken
     hub.cut = False
     assert run(FETCH, tmp_path, hub.url, (NAME, None))[0] == [f"{REPO}@{OLD}"]
+
+
+def test_files_are_kept_to_as_first_seen(tmp_path, monkeypatch, caplog):
+    """Without a published hash the first sight is said aloud, and another file at the same commit is refused."""
+    from tapct_core.encoders import hub
+    from tapct_core.errors import UserError
+
+    monkeypatch.setattr(hub, "_cache_dir", lambda: tmp_path)
+    folder = tmp_path / f"models--{REPO.replace('/', '--')}" / "snapshots" / OLD
+    folder.mkdir(parents=True)
+    for name in hub.FILES:
+        (folder / name).write_bytes(name.encode())
+    assert hub.fetch(REPO, OLD, offline=True) == (folder, OLD)
+    assert "taken on trust" in caplog.text
+    caplog.clear()
+    assert hub.fetch(REPO, OLD, offline=True).revision == OLD and not caplog.text
+    (folder / hub.WEIGHTS_FILE).write_bytes(b"other")
+    with pytest.raises(UserError, match="not those first seen at revision aaaaaaaaaaaa"):
+        hub.fetch(REPO, OLD, offline=True)
