@@ -29,7 +29,8 @@ _SHOWN = {"Shift": "⇧", "Control": "Ctrl-"}
 
 @dataclass(frozen=True)
 class Shortcut:
-    """``key`` as napari writes it. Layers that are painted on swallow plain letters, but not Shift with a letter."""
+    """``key`` as napari writes it, "" for a button that has none. Layers that are painted on swallow plain letters, but
+    not Shift with a letter."""
 
     widget: str
     name: str
@@ -50,11 +51,11 @@ class Shortcut:
 
     def labelled(self, text: str) -> str:
         """A button's text with the key behind it."""
-        return f"{text}  {self.shown}"
+        return f"{text}  {self.shown}" if self.key else text
 
 
 _WINDOWS = tuple(
-    ("Scans", name.lower(), f"Shift-{letter}", name, f"Width {width:g}, level {level:g} HU")
+    ("Scans", name.lower(), f"Shift-{letter}" if letter else "", name, f"Width {width:g}, level {level:g} HU")
     for name, width, level, letter in PRESETS
 )
 _TABLE = (
@@ -115,7 +116,8 @@ _TABLE = (
 )  # fmt: skip
 SHORTCUTS: dict[str, Shortcut] = {row[1]: Shortcut(*row) for row in _TABLE}
 """By name, in the order in which the docs list them."""
-assert len({one.key for one in SHORTCUTS.values()}) == len(_TABLE), "a key or a name stands for two things"
+_KEYS = [row[2] for row in _TABLE if row[2]]
+assert len(set(_KEYS)) == len(_KEYS) and len(SHORTCUTS) == len(_TABLE), "a key or a name stands for two things"
 
 
 def key_button(viewer: Viewer, name: str, slot: Callable[[], object] | None = None) -> QPushButton:
@@ -125,9 +127,11 @@ def key_button(viewer: Viewer, name: str, slot: Callable[[], object] | None = No
     """
     shortcut = SHORTCUTS[name]
     button = QPushButton(shortcut.labelled(shortcut.title))
-    button.setToolTip(f"{shortcut.does}. Key: {shortcut.shown}")
+    button.setToolTip(f"{shortcut.does}. Key: {shortcut.shown}" if shortcut.key else shortcut.does)
     if slot is not None:
         button.clicked.connect(lambda _checked: slot())
+    if not shortcut.key:
+        return button
     weak = ref(button)
 
     def pressed(*_: object) -> None:
@@ -160,7 +164,9 @@ def _bind_in_window(viewer: Viewer, shortcut: Shortcut, pressed: Callable[[], No
 def markdown(widget: str) -> str:
     """The docs' table of a widget's keys."""
     rows = [
-        f"| {one.shown} | **{one.title}**: {_lower(one.does)} |" for one in SHORTCUTS.values() if one.widget == widget
+        f"| {one.shown} | **{one.title}**: {_lower(one.does)} |"
+        for one in SHORTCUTS.values()
+        if one.widget == widget and one.key
     ]
     return "\n".join(["| key | |", "|---|---|", *rows])
 

@@ -19,7 +19,7 @@ PRESETS = (
     ("Bone", 2500.0, 480.0, "B"),
     ("Brain", 80.0, 40.0, "N"),
 )
-"""Name, width and level in HU (the defaults of OHIF's viewer), letter to press with Shift."""
+"""Name, width and level in HU (the defaults of OHIF's viewer), letter to press with Shift, "" for none."""
 
 _NEAR_MM = 15.0
 _AERATED_HU = -300

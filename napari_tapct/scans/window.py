@@ -43,9 +43,9 @@ class WindowBox(QGroupBox):
         self.drag = key_button(session.viewer, "drag window")
         self.drag.setCheckable(True)
         self.drag.toggled.connect(self._on_drag_toggled)
-        grid.addWidget(self.drag, 2, 1)
+        grid.addWidget(self.drag, len(PRESETS) // 2, len(PRESETS) % 2)
         self.text = QLabel()
-        grid.addWidget(self.text, 3, 0, 1, 2)
+        grid.addWidget(self.text, len(PRESETS) // 2 + 1, 0, 1, 2)
         self._on_drag = _dragger(living(self._begin), living(self._move))
         self._had_pan = True
         session.viewer.mouse_drag_callbacks.append(self._on_drag)
