@@ -37,6 +37,19 @@ class DicomSeries:
     """DICOM's code for the patient's sex (M, F, O), "" where the header has none."""
 
 
+@dataclass(frozen=True, eq=False)
+class Native:
+    """Where the slices of a series lie in the grid (slice, row, column) that it was resampled on.
+
+    ``at`` (n, 3) is the grid's fractional index (slice, row, column) of each slice's first pixel; ``size`` (rows,
+    columns) is that of the slices, ``grid`` the grid's shape.
+    """
+
+    at: np.ndarray
+    size: tuple[int, int]
+    grid: tuple[int, int, int]
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a volume came from, with all that writing back onto the same grid takes.
@@ -57,6 +70,8 @@ class Source:
     dicom: DicomSeries | None = None
     window: tuple[float, float] | None = None
     """(width, level) in HU where the header suggests one."""
+    native: Native | None = None
+    """Where the file's own slices lie, for a series that was resampled on a person's word."""
 
 
 @dataclass(frozen=True, eq=False)

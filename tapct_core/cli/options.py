@@ -43,6 +43,9 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
     group.add_argument("--phase", type=count, metavar="N", help="which phase of a 4D DICOM series, from 1")
     group.add_argument(
+        "--resample", action="store_true", help="put slices that are uneven, or of a tilted gantry, on a regular grid"
+    )
+    group.add_argument(
         "--hu-offset",
         type=coordinate,
         metavar="HU",
@@ -52,7 +55,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
 
 def reading(args: argparse.Namespace) -> dict[str, object]:
     """The keywords of ``load_ct`` that the person gave."""
-    return {"series": args.series, "phase": args.phase, "hu_offset": args.hu_offset}
+    return {"series": args.series, "phase": args.phase, "hu_offset": args.hu_offset, "resample": args.resample}
 
 
 def positive(text: str) -> float:

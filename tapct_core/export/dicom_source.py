@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 
 from ..errors import UserError
+from ..io.dicom_resample import onto_slices
 from ..io.dicom_slices import quiet
 from ..lesions import Finding, Lesion, Study
 from ..volume import CTVolume
@@ -84,7 +85,9 @@ def label_text(text: str, most: int = 64) -> str:
 
 def file_order(mask_zyx: np.ndarray, volume: CTVolume) -> np.ndarray:
     """A scan-sized mask (z, y, x) -> (slices, rows, columns) as the DICOM files hold it, slice by slice."""
-    return volume.source.orientation.undo(mask_zyx).T
+    stored = volume.source.orientation.undo(mask_zyx).T
+    native = volume.source.native
+    return stored if native is None else onto_slices(stored, native)
 
 
 def pixel_of(points_lps_mm: np.ndarray, image: Any) -> np.ndarray:

@@ -94,7 +94,9 @@ def in_patient(graphic: OnImage, volume: CTVolume) -> InSpace | None:
     if series is None or series.sop_instance_uids.count(graphic.sop_instance_uid) != 1:  # several: frames of one file
         return None
     slice_ = series.sop_instance_uids.index(graphic.sop_instance_uid)
-    index = np.column_stack([graphic.points - 0.5, np.full(len(graphic.points), slice_)])
+    native = volume.source.native
+    start = (0.0, 0.0, slice_) if native is None else native.at[slice_][::-1]  # (column, row, slice)
+    index = np.column_stack([graphic.points - 0.5, np.zeros(len(graphic.points))]) + start
     affine = volume.source.file_affine
     return InSpace(graphic.graphic, index @ affine[:3, :3].T + affine[:3, 3])
 

@@ -35,6 +35,7 @@ def load_ct(
     *,
     hu_offset: float | None = None,
     phase: int | None = None,
+    resample: bool = False,
 ) -> CTVolume:
     """Read one CT into HU (z, y, x), axial-first LPS.
 
@@ -42,6 +43,7 @@ def load_ct(
     whole series in the same folder. ``series`` is the SeriesInstanceUID to take from several, ``phase`` (from 1)
     the phase to take from a 4D series. ``hu_offset`` is a person's word for what has to be added to the values to
     make them HU (-1024 where a rescale intercept was lost, 0 for "they are HU"); they are not judged then.
+    ``resample`` is their word that slices of a tilted gantry, or unevenly apart, may be put on a regular grid.
     Raises UserError, one line, for all that the module's docstring names.
     """
     path = Path(path)
@@ -51,7 +53,7 @@ def load_ct(
         raise UserError(f"{path.name} is no DICOM folder, so it has no {what} to choose; leave --{what} out")
     with _in_one_line(path):
         if kind == "dicom":
-            return dicom.read_ct(path, series, hu_offset, phase)
+            return dicom.read_ct(path, series, hu_offset, phase, resample)
         return nifti.read_ct(path, hu_offset) if kind == "nifti" else itk.read_ct(path, kind, hu_offset)
 
 

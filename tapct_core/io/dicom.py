@@ -22,6 +22,7 @@ from .checks import house_array, place
 from .dicom_frames import frames_of
 from .dicom_groups import one_stack
 from .dicom_pixels import read_pixels
+from .dicom_resample import resampled_slices
 from .dicom_slices import (
     Slice,
     date_of,
@@ -73,19 +74,24 @@ def list_series(folder: str | Path) -> list[SeriesInfo]:
 
 
 def read_ct(
-    path: Path, series: str | None = None, hu_offset: float | None = None, phase: int | None = None
+    path: Path,
+    series: str | None = None,
+    hu_offset: float | None = None,
+    phase: int | None = None,
+    resample: bool = False,
 ) -> CTVolume:
     """A folder (with subfolders), or one file and its series beside it -> CTVolume with its DicomSeries.
 
     ``series`` is the SeriesInstanceUID to take from a folder with several CT series, ``phase`` (from 1) the phase of
-    a 4D one, ``hu_offset`` what a person wants added to the values.
+    a 4D one, ``hu_offset`` what a person wants added to the values, ``resample`` their word that slices which are
+    uneven or lean may be put on a regular grid.
     Raises UserError for what :mod:`tapct_core.io` refuses.
     """
     with quiet():
-        return _read(path, series, hu_offset, phase)
+        return _read(path, series, hu_offset, phase, resample)
 
 
-def _read(path: Path, series: str | None, hu_offset: float | None, phase: int | None) -> CTVolume:
+def _read(path: Path, series: str | None, hu_offset: float | None, phase: int | None, resample: bool) -> CTVolume:
     one = path if path.is_file() else None
     files = sorted(p for p in path.parent.iterdir() if p.is_file()) if one else _files_under(path)
     slices, placeless = _image_slices(files, path.name)
@@ -98,11 +104,13 @@ def _read(path: Path, series: str | None, hu_offset: float | None, phase: int | 
             "remove them"
         )
     slices = one_stack(slices, one, phase)
-    geometry_of_file, slices = stack(slices)
+    geometry_of_file, slices, native = stack(slices, resample)
     columns, rows = slices[0].size[::-1]
-    shape = (columns, rows, len(slices))
+    shape = (columns, rows, len(slices)) if native is None else native.grid[::-1]
     orientation, geometry = place(shape, geometry_of_file, "this DICOM series")
     hu = read_pixels(slices, hu_offset)
+    if native is not None:
+        hu = resampled_slices(hu, native)
     header = slices[0].header
     source = Source(
         "dicom",
@@ -112,6 +120,7 @@ def _read(path: Path, series: str | None, hu_offset: float | None, phase: int | 
         orientation=orientation,
         dicom=_series_of(slices),
         window=window_of(header),
+        native=native,
     )
     return CTVolume(house_array(hu.T, orientation), geometry, source)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import UserError
+from ..volume import Native
 from .dicom_groups import normal_of, where
+from .dicom_resample import native_grid
 from .dicom_slices import Slice
 
 EVEN_MM = 0.05
@@ -17,10 +19,16 @@ FEW = 0.1
 """Share of slices that may be called strays among the others."""
 
 
-def stack(slices: list[Slice]) -> tuple[np.ndarray, list[Slice]]:
-    """(affine, slices) with the slices in the order of the volume's axis: index (column, row, slice) -> LPS mm.
+class NoGridError(UserError):
+    """Slices that are all there, but uneven or leaning, so that only resampling makes a regular grid of them."""
 
-    Raises UserError for a single slice, gaps, strays, uneven spacing and slices that do not stand in a column.
+
+def stack(slices: list[Slice], resample: bool = False) -> tuple[np.ndarray, list[Slice], Native | None]:
+    """(affine, slices, native) with the slices in the order of the volume's axis: index (column, row, slice) -> LPS mm.
+
+    ``native`` is None where the slices are the grid. With ``resample``, a person's word, uneven slices and those of a
+    tilted gantry get a grid to be resampled on, and ``native`` says where the slices lie in it.
+    Raises UserError for a single slice, gaps and strays, NoGridError for slices that are uneven or lean.
     """
     along, down = np.mean([s.axes for s in slices], axis=0)
     if abs(np.linalg.norm(along) - 1) > 0.01 or abs(np.linalg.norm(down) - 1) > 0.01 or abs(along @ down) > 0.01:
@@ -31,15 +39,22 @@ def stack(slices: list[Slice]) -> tuple[np.ndarray, list[Slice]]:
     slices = sorted(slices, key=lambda s: float(s.position @ normal))
     positions = np.stack([s.position for s in slices])
     heights = positions @ normal
-    start, step = _even(heights, slices, normal)
-    _check_column(positions, heights, slices, normal)
     between_rows, between_columns = slices[0].spacing
     affine = np.eye(4)
     affine[:3, 0] = along / np.linalg.norm(along) * between_columns
     affine[:3, 1] = down / np.linalg.norm(down) * between_rows
+    try:
+        start, step = _even(heights, slices, normal)
+        _check_column(positions, heights, slices, normal)
+    except NoGridError:
+        if not resample:
+            raise
+        affine[:3, 2] = normal * np.diff(heights).min()
+        affine, native = native_grid(affine, positions, slices[0].size)
+        return affine, slices, native
     affine[:3, 2] = normal * step
     affine[:3, 3] = positions[0] + normal * (start - heights[0])
-    return affine, slices
+    return affine, slices, None
 
 
 def _even(heights: np.ndarray, slices: list[Slice], normal: np.ndarray) -> tuple[float, float]:
@@ -58,9 +73,9 @@ def _even(heights: np.ndarray, slices: list[Slice], normal: np.ndarray) -> tuple
         return float(first), float(fitted)
     _name_what_is_wrong(heights, slices, normal, rounding)
     steps = np.diff(heights)
-    raise UserError(
+    raise NoGridError(
         f"the slices are unevenly spaced ({steps.min():.2f} to {steps.max():.2f} mm, worst at "
-        f"{where(normal, heights[off.argmax()])}); resample the series to an even grid first"
+        f"{where(normal, heights[off.argmax()])}); put them on an even grid with --resample"
     )
 
 
@@ -145,7 +160,7 @@ def _check_column(positions: np.ndarray, heights: np.ndarray, slices: list[Slice
     lean = np.linalg.norm(sideways - sideways[0], axis=1).max()
     degrees = np.degrees(np.arctan2(np.linalg.norm(sideways[-1] - sideways[0]), heights[-1] - heights[0]))
     reason = f"gantry tilt of {degrees:.1f} degrees" if degrees > 0.1 else "their in-plane positions differ"
-    raise UserError(
+    raise NoGridError(
         f"the slices do not stand square above each other ({reason}, {lean:.1f} mm); "
-        "resample the series to a rectangular grid first"
+        "put them on a rectangular grid with --resample"
     )

