@@ -72,18 +72,22 @@ def size_within(frame: bytes) -> tuple[int, int] | None:
 
 
 class _Counted:
-    """A file that refuses to be read in more than READS pieces."""
+    """A file that refuses to be read in more than READS pieces, and never sets more aside than it holds."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._read, self._left = file.read, READS
         self.seek, self.tell, self.close = file.seek, file.tell, file.close
         self.name = getattr(file, "name", "")
+        start = file.tell()
+        self._end = file.seek(0, os.SEEK_END)
+        file.seek(start)
 
     def read(self, size: int = -1) -> bytes:
         self._left -= 1
         if self._left < 0:
             raise ValueError("more elements than any image has")
-        return self._read(size)
+        # Python allocates what is asked for before it reads, and a broken length asks for 4 GB.
+        return self._read(min(size, max(0, self._end - self.tell())) if size > 4096 else size)
 
 
 def _is_deflated(file: BinaryIO) -> bool:
