@@ -13,7 +13,7 @@ from tapct_core.volume import CTVolume, LabelMap
 from ..jobs import Job
 from ..one_core import libraries, one_core
 from ..painting import LabelClass
-from .strokes import Painted, missing_strokes, stroke_labels
+from .strokes import Painted, missing_strokes, stroke_labels, unpainted
 
 if TYPE_CHECKING:
     from tapct_core.delineation.engine import Delineation
@@ -42,7 +42,7 @@ def delineate(
 
     The whole is what ``tapct_core.segment`` makes of the same strokes. Raises UserError with what to paint next.
     """
-    hint = missing_strokes([strokes], classes) if strokes is not None and delineation.probe is None else ""
+    hint = unpainted([strokes], classes) if strokes is not None and delineation.probe is None else ""
     depth, done = delineation.volume.hu.shape[0], 0
     parts = delineation.update(strokes, view, cancel=job.cancelled)
     with one_core():  # what a person waits for
@@ -53,7 +53,7 @@ def delineate(
         if part.final:
             done += part.region[0].stop - part.region[0].start
             job.report(done, depth)
-    advice = delineation.answer.advice
+    advice = delineation.answer.advice or _unlike(delineation)
     if advice and not hint:
         job.send(Part((slice(0, 0), slice(0, 0), slice(0, 0)), np.zeros((0, 0, 0), np.uint8), False, advice))
 
@@ -112,6 +112,16 @@ def warm_up(delineation: Delineation) -> None:
     """Loads and computes what a first stroke would otherwise wait for."""
     delineation.warm_up()
     libraries()
+
+
+def _unlike(delineation: Delineation) -> str:
+    """A warning where a probe meets a scan unlike those it learned from."""
+    if delineation.probe is None:
+        return ""
+    from tapct_core.probe.likeness import warning_if_unlike
+
+    said = warning_if_unlike(delineation.probe, delineation.features)
+    return f"⚠ {said[:1].upper()}{said[1:]}." if said else ""
 
 
 def _has_tokens(features: FeatureMap | None) -> bool:

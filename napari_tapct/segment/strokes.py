@@ -47,8 +47,18 @@ def stroke_labels(painted: Painted, classes: Sequence[LabelClass]) -> LabelMap |
     return LabelMap(part.copy(), geometry, painted.volume.source, names, colours)
 
 
+def unpainted(maps: Sequence[LabelMap], classes: Sequence[LabelClass]) -> str:
+    """Which classes have no stroke, in words; "" if none."""
+    values = {int(value) for labels in maps for value in np.unique(labels.labels)}
+    names = [one.name for one in classes if one.value not in values]
+    return f"Not painted yet: {', '.join(names)}." if names else ""
+
+
 def missing_strokes(maps: Sequence[LabelMap], classes: Sequence[LabelClass]) -> str:
-    """What to paint next: a class without a stroke, or one of which no stroke lies near another class; "" if none."""
+    """What a probe alone wants next: a class without a stroke, or with none near another class; "" if nothing."""
+    missing = unpainted(maps, classes)
+    if missing:
+        return missing
     from scipy.spatial import cKDTree
 
     rng = np.random.default_rng(0)
@@ -63,9 +73,6 @@ def missing_strokes(maps: Sequence[LabelMap], classes: Sequence[LabelClass]) -> 
             others = [other for key, other in points.items() if key != value]
             distance = cKDTree(np.concatenate(others)).query(own)[0].min() if others else np.inf
             near[value] = min(near.get(value, np.inf), float(distance))
-    unpainted = [one.name for one in classes if one.value not in near]
-    if unpainted:
-        return f"Not painted yet: {', '.join(unpainted)}."
     far = [one.name for one in classes if near.get(one.value, np.inf) > BORDER_MM]
     if far:
         return f"No stroke of {' or '.join(far)} lies near another class. Paint one along its border."

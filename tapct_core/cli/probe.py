@@ -179,6 +179,7 @@ def _segment(path: str, output: Path, truth: str | None, probe, args: argparse.N
 
     expected = load_labels(truth) if truth else None
     volume, features = embed_from_args(path, args)
+    warn_if_unlike(probe, features, path)
     with progress_bar(f"segmenting {Path(path).name}", "slice") as progress:
         found = probe.predict(
             features, volume, guided=args.guided, keep="largest" if args.keep_largest else None, progress=progress
@@ -204,6 +205,15 @@ def _outputs(scans: list[str], out: Path) -> list[Path]:
     if twice:
         raise UserError(f"several scans are called {twice[0]}, and one would overwrite the other; segment them singly")
     return [out / f"{name}_seg.nii.gz" for name in names]
+
+
+def warn_if_unlike(probe, features, path: str) -> None:
+    """Says on stderr that a scan looks unlike those the probe learned from, if it does."""
+    from ..probe.likeness import warning_if_unlike
+
+    said = warning_if_unlike(probe, features)
+    if said:
+        print(f"tapct: warning: {path}: {said}", file=sys.stderr)
 
 
 def use_encoder_of(probe, args: argparse.Namespace) -> None:

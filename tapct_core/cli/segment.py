@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from ..io import load_ct, load_labels, save_labels
     from ..io.labels import with_suffix
     from ..probe import LinearProbe
-    from .probe import use_encoder_of
+    from .probe import use_encoder_of, warn_if_unlike
 
     args.out = with_suffix(args.out)
     strokes = load_labels(args.strokes)
@@ -56,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
         require_enough(marks, strokes.names)
     else:
         use_encoder_of(probe, args)
-    found = segment(volume, strokes, features_of(volume, args.ct, args), probe=probe)
+    features = features_of(volume, args.ct, args)
+    if probe is not None and features is not None:
+        warn_if_unlike(probe, features, args.ct)
+    found = segment(volume, strokes, features, probe=probe)
     save_labels(found, args.out)
     if probe is None and advice(marks):
         print(f"tapct segment: {advice(marks)}", file=sys.stderr)
