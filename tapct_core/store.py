@@ -50,6 +50,8 @@ FORMAT = "tapct-features"
 FORMAT_VERSION = 1
 
 DEFAULT_LIMIT_GB, LIMIT = 50.0, "TAPCT_CACHE_GB"
+SLACK, MANY = 0.02, 200
+"""The share of the limit after which a cache is counted anew, and that is made free at once from so many entries on."""
 SUFFIX = ".zarr"
 CHUNK_BYTES = 16 << 20
 STALE_SECONDS = 24 * 3600
@@ -58,6 +60,9 @@ STALE_SECONDS = 24 * 3600
 _ARRAYS = {"tokens": (4, "<f2"), "valid": (3, "|b1"), "hu": (3, "<i2"), "cls": (2, "<f2"), "windows": (2, "<i4")}
 """What is stored: its number of axes and its dtype."""
 _COMPRESSED = ("hu", "valid")
+
+_held: dict[Path, tuple[float, float]] = {}
+"""Bytes in each cache folder as far as this process knows, and how many it has written since they were counted."""
 
 
 class DamagedError(UserError):
@@ -172,34 +177,57 @@ class FeatureStore:
         Raises UserError when the disk is full or the folder cannot be written.
         """
         path = self.path(key)
+        written = 0
         if replace or not path.exists():
             try:
                 with atomic_folder(path) as part:
                     _write(part, features)
+                written = _size(path)
             except OSError as error:
                 if not path.exists() or error.errno in FULL:  # else another process was first with the same map
                     raise disk_error(path, error) from error
         _touch(path)
-        self._evict(keep=path)
+        self._keep_within(path, written)
 
-    def _evict(self, keep: Path) -> None:
-        """Removes the entries used longest ago until the rest fits, and leftovers of killed processes."""
-        entries = []
-        for entry in self.folder.iterdir():
-            if entry.name.startswith((PART, OLD)):
-                lock = FolderLock(entry)
-                if time.time() - _mtime(entry) > STALE_SECONDS and lock.take():
-                    shutil.rmtree(entry, ignore_errors=True)
-                    lock.close()
-            elif entry.suffix == SUFFIX:
-                entries.append((_mtime(entry / "zarr.json"), entry, _size(entry)))
+    def _keep_within(self, keep: Path, written: int) -> None:
+        """Adds ``written`` bytes to what the folder is known to hold, and looks through it only when it may be full.
+
+        A walk through 20,000 entries takes ten seconds and more, so a process remembers the sum. It does not see what
+        others write and remove, and so counts anew after every SLACK of the limit.
+        """
+        self._sweep()
+        limit, place = self.limit_gb * 1e9, self.folder.resolve()
+        held, since = (part + written for part in _held.get(place, (math.inf, 0)))
+        if held > limit or since > SLACK * limit or place not in _held:
+            held, since = self._evict(keep), 0
+        _held[place] = held, since
+
+    def _sweep(self) -> None:
+        """Removes the leftovers of killed processes."""
+        with os.scandir(self.folder) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith((PART, OLD))]
+        for name in names:
+            lock = FolderLock(self.folder / name)
+            if time.time() - _mtime(self.folder / name) > STALE_SECONDS and lock.take():
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+                lock.close()
+
+    def _evict(self, keep: Path) -> int:
+        """Removes the entries used longest ago until the rest fits -> bytes left.
+
+        Of many entries some more go, so that the next that is put does not find the folder full again.
+        """
+        entries = [(_mtime(entry / "zarr.json"), entry, _size(entry)) for entry in self.folder.glob(f"[!.]*{SUFFIX}")]
         held = sum(size for _, _, size in entries)
+        limit = self.limit_gb * 1e9
+        enough = limit if held <= limit or len(entries) < MANY else (1 - SLACK) * limit
         for _, entry, size in sorted(entries):
-            if held <= self.limit_gb * 1e9:
-                return
+            if held <= enough:
+                break
             if entry != keep:
                 _remove(entry)
                 held -= size
+        return held
 
 
 def default_folder() -> Path:

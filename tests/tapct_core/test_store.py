@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tapct_core.store as module
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
@@ -362,3 +363,33 @@ def test_what_is_stored_is_listed_without_what_is_broken(tmp_path):
     facts.write_text(facts.read_text().replace("some", "same"))  # the seal is broken
     (tmp_path / "other.zarr").mkdir()
     assert sorted(one["key"] for one in list_stored(tmp_path)) == ["a", "c"]
+
+
+def test_putting_does_not_walk_through_the_cache(tmp_path, features, monkeypatch):
+    """Sizes are asked of what was written; the whole folder is counted at first and when it may be full."""
+    store = FeatureStore(tmp_path, limit_gb=1.0)
+    store.put("0" * 64, features)
+    asked = []
+    measured = module._size
+    monkeypatch.setattr(module, "_size", lambda path: asked.append(path.name) or measured(path))
+    for n in range(1, 6):
+        store.put(f"{n}" * 64, features)
+    assert asked == [f"{n * 64}.zarr" for n in "12345"]
+    held, _ = module._held[tmp_path.resolve()]
+    assert held == sum(measured(path) for path in tmp_path.glob("*.zarr"))
+    FeatureStore(tmp_path, limit_gb=1.5 * held / 6e9).put("6" * 64, features)  # a smaller limit is kept at once
+    assert [path.name for path in tmp_path.glob("*.zarr")] == [f"{'6' * 64}.zarr"]
+
+
+def test_a_full_cache_of_many_makes_room_for_several_at_once(tmp_path, features, monkeypatch):
+    monkeypatch.setattr(module, "MANY", 5)
+    monkeypatch.setattr(module, "SLACK", 0.4)
+    size = FeatureStore(tmp_path / "one", limit_gb=1.0)
+    size.put("a" * 64, features)
+    each = module._size(tmp_path / "one" / f"{'a' * 64}.zarr")
+    store = FeatureStore(tmp_path / "many", limit_gb=10.5 * each / 1e9)
+    left = []
+    for n in range(14):
+        store.put(f"{n:064d}", features)
+        left.append(len(list((tmp_path / "many").glob("*.zarr"))))
+    assert max(left) <= 10 and min(left[10:]) == 6 and f"{13:064d}.zarr" in os.listdir(tmp_path / "many")
