@@ -108,6 +108,14 @@ _TABLE = (
         "Follow-up", "paint mask", "Shift-V", "Paint",
         "Paint on the lesion in either view, or a new one while none is selected; pressed again: done",
     ),
+    (
+        "Follow-up", "confirm axes", "Control-Shift-M", "Axes are right",
+        "The axes that are in doubt are right as they are drawn, and count from now on",
+    ),
+    (
+        "Follow-up", "too small", "Control-Shift-X", "Too small",
+        "The lesion is there and too small to be measured; RECIST 1.1 counts 5 mm",
+    ),
     ("Follow-up", "link", "Shift-I", "Link", "Slice, plane, zoom and window of one view follow the other"),
     ("Follow-up", "second view", "Shift-T", "View", "Shows or hides the follow-up beside the canvas"),
     ("Lesion table", "go to", "Return", "Go to", "Shows the lesion at the compared time point; as a double-click does"),

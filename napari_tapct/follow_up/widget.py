@@ -8,8 +8,6 @@ import numpy as np
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QScrollArea, QStyle, QVBoxLayout, QWidget
 
-from tapct_core.lesions.propagation import to_verify
-
 from ..callbacks import living
 from ..jobs import JobBar
 from ..keys import SHORTCUTS
@@ -21,12 +19,13 @@ from .proposals.candidates import chosen_at_first
 from .proposals.finder import Found
 from .proposals.overlay import ProposalOverlay
 from .proposals.search import Search
-from .proposals.sentences import explain, title_of
+from .proposals.sentences import explain, surely_gone, title_of
 from .response.overview import Overview
 from .study import decisions
 from .study.bar import StudyBar
 from .study.editor import editor_of
 from .views.arrangement import Arrangement
+from .views.axes import MeasuredAxes
 from .views.lesion_points import LesionPoints
 from .views.link_bar import link_frame
 from .views.linked import LinkedView
@@ -50,6 +49,7 @@ class FollowUpWidget(QWidget):
         self.linked = LinkedView(self.session, self.editor, link_frame)
         self.arrangement = Arrangement(self.session, self.editor)
         self.points = LesionPoints(self.session, self.editor, self.linked)
+        self.axes = MeasuredAxes(self.session, self.editor, self.linked)
         self.overlay = ProposalOverlay(self.linked)
         self.search = Search(self.session, self.editor, self.bar, self)
         self.overview = Overview(self.editor)
@@ -153,7 +153,7 @@ class FollowUpWidget(QWidget):
         self._show_candidates()
         self.lesion.say(explain(finding, found) if here and (finding or found) else "")
         self.find.say(self._said or self._advice())
-        gone = finding is not None and finding.state == "disappeared" and self.candidates.candidate is None
+        gone = surely_gone(finding) and self.candidates.candidate is None
         self.decide.accept_button.setText(SHORTCUTS["accept"].labelled("Accept: gone" if gone else "Accept"))
         open_ = finding is not None and not finding.decided and (finding.present or gone)
         self.decide.accept_button.setEnabled(here and (open_ or self._other_candidate()))
@@ -163,7 +163,7 @@ class FollowUpWidget(QWidget):
         self.find.mark_button.setEnabled(bool(self.session.scans))
         self.find.all_button.setEnabled(bool(editor.study.lesions) and len(editor.study.timepoints) > 1)
         self.decide.show_history(editor.undo_words, editor.redo_words)
-        self.decide.show_queue(len(to_verify(editor.study)))
+        self.decide.show_queue(len(decisions.queue(editor.study)))
 
     def _advice(self) -> str:
         """What to do next, while there is nothing else to say."""
@@ -191,7 +191,7 @@ class FollowUpWidget(QWidget):
             index,
             (high - low, (high + low) / 2),
         )
-        self.overlay.show_candidates(scans[1], finding.candidates[:3] if finding is not None else (), index)
+        self.overlay.show_candidates(scans[1], finding, index)
         several = finding is not None and len(finding.candidates) > 1
         self.lesion.previous_button.setEnabled(several)
         self.lesion.next_button.setEnabled(several)
@@ -225,10 +225,10 @@ class FollowUpWidget(QWidget):
     def _on_ready(self, motion: np.ndarray) -> None:
         self.linked.set_transform(motion, "by the patient's motion")
 
-    def _on_finished(self, notes: list[str]) -> None:
-        left = len(to_verify(self.editor.study))
-        said = f"All is looked for; {left} to verify." if left else "All is looked for."
-        self._said = " ".join([said, *(f"{note[:1].upper()}{note[1:]}." for note in notes)])
+    def _on_finished(self, summary: str, notes: list[str]) -> None:
+        left = len(decisions.queue(self.editor.study))
+        rows = [f"{summary}; {left} to verify.", *(f"{note[:1].upper()}{note[1:]}." for note in notes)]
+        self._said = "\n".join(rows)
         self.refresh()
 
     def _on_shown(self, found: Found | None) -> None:

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QSlider, QWidget
+from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton, QSlider, QWidget
 from superqt.utils import QSignalDebouncer
 
 from tapct_core.errors import UserError
 from tapct_core.lesions import Finding, Lesion, new_uid
+from tapct_core.lesions.measurement_check import earlier_measurement
 
 from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
 from ...keys import key_button
 from ...session import Session
-from ..study.decisions import next_name
+from ..proposals.sentences import doubt_of
+from ..study.decisions import confirm_measurement, next_name, too_small
 from .growing import Grown, grown_at
 from .layers import MaskLayers
 from .painting import MaskStrokes, clear, finding_of
@@ -81,6 +83,9 @@ class MaskEditor(QWidget):
         self.done_button = self._button("Done", "Keeps what was painted, and measures it", self.done)
         self.discard_button = self._button("Discard", "Forgets what was painted", self.discard)
         self.remove_button = self._button("Remove", "Takes the lesion's mask at the compared scan away", self.remove)
+        viewer = self.session.viewer
+        self.confirm_button = key_button(viewer, "confirm axes", lambda: self._try(confirm_measurement))
+        self.small_button = key_button(viewer, "too small", lambda: self._try(too_small))
         self.text = QLabel()
         self.text.setWordWrap(True)
         for place, button in enumerate((self.grow_button, self.paint_button, self.erase_button)):
@@ -89,8 +94,12 @@ class MaskEditor(QWidget):
             grid.addWidget(button, 1, place)
         grid.addWidget(QLabel("Brush"), 2, 0)
         grid.addWidget(self.brush, 2, 1, 1, 2)
-        grid.addWidget(self.bar, 3, 0, 1, 3)
-        grid.addWidget(self.text, 4, 0, 1, 3)
+        below = QHBoxLayout()
+        below.addWidget(self.confirm_button)
+        below.addWidget(self.small_button)
+        grid.addLayout(below, 3, 0, 1, 3)
+        grid.addWidget(self.bar, 4, 0, 1, 3)
+        grid.addWidget(self.text, 5, 0, 1, 3)
 
     def _button(self, text: str, hint: str, slot: Callable) -> QPushButton:
         button = QPushButton(text)
@@ -117,6 +126,8 @@ class MaskEditor(QWidget):
         compared = findings.get(self.editor.timepoint or "")
         self.remove_button.setEnabled(not painting and compared is not None and compared.mask is not None)
         lines = self._painted_words() if painting else [_line(name, finding) for name, finding in shown]
+        self.confirm_button.setEnabled(not painting and compared is not None and compared.present and compared.doubtful)
+        self.small_button.setEnabled(not painting and compared is not None and compared.point_lps_mm is not None)
         if not lines and not painting:
             lines = ["Select a lesion, or paint a new one."]
         self.text.setText("\n".join([*lines, *([self._note] if self._note else [])]))
@@ -161,13 +172,15 @@ class MaskEditor(QWidget):
     def _start_growing(self, lesion: Lesion, work: list[tuple[str, Scan, Point]], into: Callable) -> Job:
         """Grows masks of one lesion at places (LPS mm) of scans; ``into`` takes the change that keeps them."""
 
+        before = [earlier_measurement(self.editor.study, lesion, name) for name, _, _ in work]
+
         def function(job: Job) -> list[Grown]:
-            found = []
+            found: list[Grown] = []
             for i, (name, scan, point) in enumerate(work):
                 if job.cancelled():
                     break
                 job.report(i, len(work))
-                found.append(grown_at(name, scan, point))
+                found.append(grown_at(name, scan, point, before[i] or (found[-1].measurement if found else None)))
             return found
 
         def done(found: list[Grown]) -> None:
@@ -288,6 +301,12 @@ class MaskEditor(QWidget):
         self._closed = True
         self.layers.remove()
 
+    def _try(self, decide: Callable[[StudyEditor], None]) -> None:
+        try:
+            decide(self.editor)
+        except UserError as error:
+            self._say(str(error))
+
     def _say(self, words: str) -> None:
         self._note = words
         self.refresh()
@@ -297,9 +316,10 @@ def _line(timepoint: str, finding: Finding) -> str:
     if not finding.present:
         return f"{timepoint}: {finding.state}"
     if finding.measurement is None:
-        return f"{timepoint}: not measured"
+        return f"{timepoint}: {'too small to measure' if finding.too_small else 'not measured'}"
     how = "painted" if finding.mask_by == "person" else "grown"
-    return f"{timepoint}: {_measured(finding.measurement)} ({how})"
+    words = f"{timepoint}: {_measured(finding.measurement)} ({how})"
+    return f"⚠ {words}\n{doubt_of(finding)}" if finding.doubtful else words
 
 
 def _measured(found: Measurement) -> str:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from tapct_core.errors import UserError
 from tapct_core.lesions import Mask, Study
+from tapct_core.lesions.measurement_check import check_measurement
 
 from .painting import finding_of
 
 if TYPE_CHECKING:
     from tapct_core.lesions.recist import Measurement, Point
+    from tapct_core.lesions.study import Plausibility
 
     from ...scan import Scan
 
@@ -24,6 +26,7 @@ class Grown:
     point_lps_mm: Point
     mask: Mask | None = None
     measurement: Measurement | None = None
+    plausibility: Plausibility | None = None
     why_not: str = ""
 
     def put_into(self, study: Study, uid: str) -> None:
@@ -31,15 +34,16 @@ class Grown:
         finding = finding_of(study, uid, self.timepoint)
         here = finding is not None and finding.mask is None and finding.point_lps_mm == self.point_lps_mm
         if here and self.mask is not None:
-            study.put_mask(uid, self.timepoint, self.mask, self.measurement)
+            study.put_mask(uid, self.timepoint, self.mask, self.measurement, plausibility=self.plausibility)
 
 
-def grown_at(timepoint: str, scan: Scan, point: Point) -> Grown:
-    """The mask round a place (LPS mm) of a scan; takes a while."""
+def grown_at(timepoint: str, scan: Scan, point: Point, before: Measurement | None) -> Grown:
+    """The mask round a place (LPS mm) of a scan, judged by what the lesion measured ``before``; takes a while."""
     from tapct_core.lesions.grow import grow_mask
 
     try:
         mask = grow_mask(scan.volume, point, scan.features)
-        return Grown(timepoint, point, mask, mask.measure(scan.volume))
+        measured = mask.measure(scan.volume)
+        return Grown(timepoint, point, mask, measured, check_measurement(mask, measured, scan.volume, before))
     except UserError as error:
         return Grown(timepoint, point, why_not=str(error))

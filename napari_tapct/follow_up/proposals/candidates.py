@@ -10,7 +10,7 @@ from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QToolButton, QWidget
 
 from ..table.thumbnails import finding_thumbnail, thumbnail
-from .sentences import BAND_COLOURS, band_of, candidate_words
+from .sentences import BAND_COLOURS, band_of, candidate_words, chance
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QPixmap
@@ -33,6 +33,7 @@ class CandidatePanel(QWidget):
         self.index: int | None = None
         """The candidate that is chosen; None where none is, as for a lesion that was not found."""
         self._candidates: tuple[Candidate, ...] = ()
+        self._finding: Finding | None = None
         self._key: object = None
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
@@ -74,7 +75,7 @@ class CandidatePanel(QWidget):
                 here = i < len(candidates) and volume is not None
                 self._picture(card, lambda i=i: _look(volume, candidates[i], window), here)
                 card.setVisible(i < len(candidates))
-        self._candidates = candidates
+        self._candidates, self._finding = candidates, finding
         self.before.setText(before)
         self.after.setText(after if candidates else "")
         self.known.setText("known" if known is not None else "")
@@ -84,9 +85,10 @@ class CandidatePanel(QWidget):
         """Shows which candidate is chosen."""
         self.index = index
         for i, (card, candidate) in enumerate(zip(self.cards, self._candidates, strict=False)):
-            colour = BAND_COLOURS[band_of(candidate.confidence)]
+            band = band_of(chance(candidate, self._finding))
+            colour = BAND_COLOURS[band]
             card.setChecked(i == index)
-            card.setText(f"{i + 1}  {band_of(candidate.confidence)}\n{candidate_words(candidate)}")
+            card.setText(f"{i + 1}  {band}\n{candidate_words(candidate, self._finding)}")
             line = f"2px solid {colour}" if i == index else f"2px solid {_faint(colour)}"
             card.setStyleSheet(f"QToolButton {{ border: {line}; border-radius: 4px; padding: 2px; }}")
 

@@ -10,10 +10,10 @@ from napari.layers import Image, Layer, Points
 from ...features.views import HEAT
 from ...layers import placement_on
 from ..views.marks import METRE, marks_layer, to_data
-from .sentences import BAND_COLOURS, band_of
+from .sentences import BAND_COLOURS, band_of, chance
 
 if TYPE_CHECKING:
-    from tapct_core.lesions import Candidate
+    from tapct_core.lesions import Finding
 
     from ...scan import Scan
     from ..views.linked import LinkedView
@@ -83,10 +83,11 @@ class ProposalOverlay:
             self.heat.visible = on
             self.heat.contrast_limits = heat_limits(self.heat.data, threshold)
 
-    def show_candidates(self, scan: Scan | None, candidates: tuple[Candidate, ...], chosen: int | None) -> None:
+    def show_candidates(self, scan: Scan | None, finding: Finding | None, chosen: int | None) -> None:
         """Numbered rings round the candidates, coloured by their band; the chosen one's is thick."""
         if scan is None or scan is not self._linked.scan:
             return
+        candidates = finding.candidates[:3] if finding is not None else ()
         layer = self._linked.part(scan, RINGS)
         if layer is None and not candidates:
             return
@@ -100,7 +101,7 @@ class ProposalOverlay:
             layer.features = {"rank": [str(i + 1) for i in range(len(candidates))]}
             layer.size = RING_MM / METRE
             layer.face_color = "transparent"
-            layer.border_color = [BAND_COLOURS[band_of(candidate.confidence)] for candidate in candidates]
+            layer.border_color = [BAND_COLOURS[band_of(chance(one, finding))] for one in candidates]
             layer.border_width = [CHOSEN if i == chosen else OTHERS for i in range(len(candidates))]
             self._on_slice()
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from tapct_core.lesions import Study
-from tapct_core.lesions.propagation import Step, nothing_earlier, run_all
+from tapct_core.lesions import Finding, Study
+from tapct_core.lesions.propagation import Step, nothing_earlier, refusals, run_all, summary
 from tapct_core.lesions.timepoints import snapshot
 from tapct_core.lesions.tracking import source_timepoint
 
@@ -33,8 +33,8 @@ class Search(QObject):
     """A pair is prepared: the coarse motion at the middle of the earlier scan, (4, 4) LPS mm -> LPS mm."""
     doubted = Signal(str, str)
     """A time point whose scan may be of another patient, and what the match says of it; "" for nothing."""
-    finished = Signal(list)
-    """The whole-study run has ended; the notes it made."""
+    finished = Signal(str, list)
+    """The whole-study run has ended: how many were found and how many not, and what is to be said of single ones."""
 
     def __init__(self, session: Session, editor: StudyEditor, bar: JobBar, parent: QObject) -> None:
         super().__init__(parent)
@@ -186,13 +186,17 @@ class Search(QObject):
             for step in run_all(study, OpenScans(self.evidence, scans), job.report, job.cancelled):
                 job.send(step)
 
+        findings: list[Finding] = []
+
         def part(step: Step) -> None:
-            notes.extend(step.failures + step.notes)
+            notes.extend([*step.failures, *refusals(study, step), *step.notes])
+            findings.extend(step.findings.values())
             editor.note(step.put_into)
 
-        self._run = Job(
-            "Looking for all lesions", function, owner=self, part=part, ended=lambda: self.finished.emit(notes)
-        )
+        def ended() -> None:
+            self.finished.emit(summary(findings) if findings else "Nothing new was looked for", notes)
+
+        self._run = Job("Looking for all lesions", function, owner=self, part=part, ended=ended)
         self.bar.watch(self._run)
         return self._run.start()
 

@@ -1,10 +1,13 @@
-"""What was found, said plainly: where it was looked for, how sure it is, and what that leaves a person to do."""
+"""What was found, said plainly: one sentence with one probability, where it was looked for, and the keys to go on."""
 
 from __future__ import annotations
 
 from tapct_core.lesions import Candidate, Finding
+from tapct_core.lesions.sentences import is_sure, percent, sentence
+from tapct_core.lesions.tracking import OUT_OF_VIEW, REFUSED
 from tapct_core.matching.limits import BANDS, GATE_MM
 
+from ...keys import SHORTCUTS
 from .finder import Found
 
 SEARCHED = {
@@ -22,16 +25,30 @@ def band_of(confidence: float | None) -> str:
     return next(name for lowest, name in BANDS if confidence >= lowest)
 
 
-def percent(probability: float) -> str:
-    """A probability in whole per cent; what is nearly certain is not said to be certain."""
-    return "<1%" if probability < 0.01 else ">99%" if probability > 0.99 else f"{probability:.0%}"
+def chance(candidate: Candidate, finding: Finding) -> float | None:
+    """That the lesion is at a candidate, within 10 mm: that it is still there, and this is the place.
+
+    None where that is not calibrated, and for a lesion that was not found: its candidates are what is most like it.
+    """
+    if candidate.confidence is None or finding.state == "disappeared":
+        return None
+    return candidate.confidence * (1.0 if finding.presence is None else finding.presence)
 
 
-def candidate_words(candidate: Candidate) -> str:
-    """How sure a candidate is, on a line of its card."""
-    if candidate.confidence is None:
-        return f"alike {candidate.similarity:.2f}"
-    return f"{percent(candidate.confidence)} sure"
+def candidate_words(candidate: Candidate, finding: Finding) -> str:
+    """What is known of a candidate, on a line of its card."""
+    known = chance(candidate, finding)
+    return f"alike {candidate.similarity:.2f}" if known is None else f"here: {percent(known)}"
+
+
+def surely_gone(finding: Finding | None) -> bool:
+    """Whether a proposed disappearance may simply be accepted. One whose chance is not known may not."""
+    return (
+        finding is not None
+        and finding.state == "disappeared"
+        and finding.gone_probability is not None
+        and is_sure(finding)
+    )
 
 
 def title_of(finding: Finding | None) -> str:
@@ -40,47 +57,49 @@ def title_of(finding: Finding | None) -> str:
         return "not looked for yet"
     if finding.decided:
         return f"{finding.state}, by {finding.decided_by}"
-    if finding.verdict == "out of view":
-        return "out of view"
+    if finding.verdict in (OUT_OF_VIEW, REFUSED) and not finding.present:
+        return finding.verdict
     if finding.state == "disappeared":
-        return "not found"
+        return "not found" if surely_gone(finding) else "not found, not sure"
     return "proposed" if finding.state == "proposed" else f"proposed as {finding.state}"
 
 
 def explain(finding: Finding | None, found: Found | None) -> str:
-    """Sentences on what was found and what was searched; ``found`` None where it was searched in another session."""
-    if finding is None:
-        return "Nothing was looked for here yet."
-    where = f" It was looked for {SEARCHED[found.match.searched]}, on {found.evidence}." if found is not None else ""
-    if finding.verdict == "out of view":
-        return _out_of_view(found)
+    """What is known and what can be done; ``found`` None where it was searched in another session."""
+    words = sentence(finding)
+    if finding is not None and finding.present and finding.doubtful:
+        words += f" ⚠ {doubt_of(finding)}"
+    if finding is None or finding.decided:
+        return words
+    return " ".join(part for part in (words, _keys(finding), _where(finding, found)) if part)
+
+
+def doubt_of(finding: Finding) -> str:
+    """Why axes are in doubt, what follows from that, and the keys that end it."""
+    keys = f"{SHORTCUTS['confirm axes'].shown} confirms them as drawn, {SHORTCUTS['paint mask'].shown} redraws"
+    return f"The axes are in doubt: {'; '.join(finding.plausibility.doubts)}. They do not count. {keys}."
+
+
+def _where(finding: Finding, found: Found | None) -> str:
+    """What was searched, and on what; how far out of view a place lies."""
+    if found is None or finding.verdict == REFUSED:
+        return ""
+    if finding.verdict == OUT_OF_VIEW and not finding.present:
+        beyond = -found.match.signs[0].get("inside_mm", 0.0) if found.match.signs else 0.0
+        return f"It lies {beyond:.0f} mm outside." if beyond >= 0.5 else ""
+    return f"It was looked for {SEARCHED[found.match.searched]}, on {found.evidence}."
+
+
+def _keys(finding: Finding) -> str:
+    """Which key leads on from a proposal."""
+    shown = {name: one.shown for name, one in SHORTCUTS.items()}
+    if finding.present:
+        return f"{shown['accept']} accepts."
+    if finding.state == "disappeared" and surely_gone(finding):
+        return f"{shown['accept']} accepts that."
     if finding.state == "disappeared":
-        return _not_found(finding) + where
-    return _placed(finding) + where
-
-
-def _out_of_view(found: Found | None) -> str:
-    beyond = -found.match.signs[0].get("inside_mm", 0.0) if found is not None else 0.0
-    how_far = f"{beyond:.0f} mm outside" if beyond >= 0.5 else "outside"
-    return (
-        f"Out of view: its place lies {how_far} what this scan shows, so it cannot be looked for there. "
-        "No place is proposed. If you can see it, choose a candidate or place it."
-    )
-
-
-def _not_found(finding: Finding) -> str:
-    known = finding.presence is not None
-    chance = f" It is still there with a probability of {percent(finding.presence)}." if known else ""
-    return f"Not found.{chance} The candidates are the places most like it. Accept says that it is gone."
-
-
-def _placed(finding: Finding) -> str:
-    if finding.confidence is None:
-        sure = "How sure this is was not calibrated for these features: look at the candidates."
-    else:
-        sure = f"The place is right within 10 mm with a probability of {percent(finding.confidence)}."
-    if finding.presence is not None and finding.confidence is not None:
-        sure = sure.removesuffix(".") + f", and the lesion is still there with {percent(finding.presence)}."
-    if finding.related:
-        sure += f" It may have {'split from' if finding.state == 'split' else 'merged into'} another lesion."
-    return sure
+        return (
+            f"{shown['not present']}: it is not there. {shown['candidate before']} {shown['candidate after']} and "
+            f"{shown['accept']}: it is at a candidate. {shown['move here']}: it is at the mouse."
+        )
+    return f"{shown['move here']}: it is at the mouse."

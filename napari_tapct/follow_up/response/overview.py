@@ -28,7 +28,7 @@ class Overview(QWidget):
         self.response = ResponsePanel(editor)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.timeline, "Timeline")
-        self.tabs.addTab(self.response, "Response (RECIST 1.1)")
+        self.tabs.addTab(self.response, "Response")
         split = QSplitter(Qt.Horizontal)
         split.addWidget(self.table)
         split.addWidget(self.tabs)

@@ -1,4 +1,4 @@
-"""RECIST 1.1 at every follow-up: the sum of targets, its changes, the category and the rule that gave it, in words."""
+"""Response at every follow-up by the criterion of the study: sum, changes, category, and the rule that gave it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QFrame,
     QGridLayout,
     QHBoxLayout,
@@ -21,6 +22,7 @@ from qtpy.QtWidgets import (
 from tapct_core.export.words import local_time, millimetres, percent
 from tapct_core.lesions.assessment import Assessment
 from tapct_core.lesions.course import Course, course_of
+from tapct_core.lesions.criteria import CRITERIA
 
 from ...callbacks import living
 from ..study.editor import StudyEditor
@@ -64,6 +66,13 @@ class ResponsePanel(QWidget):
         row.addWidget(self.note, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
+        self.criterion = QComboBox()
+        for name, criterion in CRITERIA.items():
+            self.criterion.addItem(name)
+            self.criterion.setItemData(self.criterion.count() - 1, criterion.source, Qt.ToolTipRole)
+        self.criterion.setToolTip("What response is assessed by, in this study and in all that is exported from it")
+        self.criterion.activated.connect(self._on_criterion)
+        column.addWidget(self.criterion)
         column.addWidget(scroll, 1)
         column.addWidget(self.objections)
         column.addLayout(row)
@@ -75,6 +84,7 @@ class ResponsePanel(QWidget):
     def refresh(self) -> None:
         """Reads the study anew."""
         editor = self._editor
+        self.criterion.setCurrentText(editor.study.criterion)
         palette = Palette.of(editor.session.viewer)
         course = course_of(editor.study, self._slice_mm())
         for card in self.cards:
@@ -87,6 +97,10 @@ class ResponsePanel(QWidget):
             self._list.insertWidget(place, card)
         self._say(course, palette)
         self._show_judgement()
+
+    def _on_criterion(self, _place: int) -> None:
+        name = self.criterion.currentText()
+        self._editor.do(f"assess by {name}", lambda study: setattr(study, "criterion", name))
 
     def _say(self, course: Course, palette: Palette) -> None:
         """What the whole rests on, or lacks."""
@@ -202,14 +216,16 @@ def rule_words(one: Assessment) -> str:
         said.append(f"non-targets judged by {judged.by}{note}")
     if one.provisional:
         said.append("provisional: rests on proposals")
+    said.extend(one.remarks)
     return "; ".join(said)
 
 
 def _numbers(one: Assessment, palette: Palette) -> str:
     response, quiet = one.response, palette.quiet.name()
-    if response.sum_mm is None:
+    sum_, unit = (response.sum_mm, "mm") if response.total is None else (response.total, response.unit)
+    if sum_ is None:
         return f"<span style='color:{quiet}'>no sum</span>"
-    parts = [f"<b>{millimetres(response.sum_mm)}</b> mm"]
+    parts = [f"<b>{millimetres(sum_)}</b> {unit}"]
     for change, of in ((response.change_from_baseline, "first"), (response.change_from_nadir, "nadir")):
         colour = palette.change(change).name()
         parts.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,8 @@ from ...unfinished_box import UnfinishedBox
 from .opening import add_scans, closed, read_scans
 from .other_scans import OtherScans
 from .painted import put_painting
-from .recovery import bring_scans, recovery_of, set_paths, unfinished_studies
+from .recovery import bring_scans, cannot_write, recovery_of, set_paths, unfinished_studies
+from .relocate import missing, require_same_scan, siblings
 
 if TYPE_CHECKING:
     from tapct_core.lesions import Lesion
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from .editor import StudyEditor
 
 FILES = "Study (*.json)"
+SAVING = "Saving"
 
 
 class StudyBar(QGroupBox):
@@ -101,6 +104,9 @@ class StudyBar(QGroupBox):
         unopened = [t.name for t in study.timepoints if editor.scan_of(t.name) is None]
         if unopened:
             words.append(f"Not open: {', '.join(unopened)}.")
+        if missing(study):
+            lost = ", ".join(timepoint.name for timepoint in missing(study))
+            words.append(f"⚠ Not where the study says: {lost}. Time points ▾ has “Locate …”.")
         self.state.setText(" ".join(words))
         self.state.setToolTip(
             str(editor.path) if editor.path else "Kept among the program's own files until you save it"
@@ -201,11 +207,15 @@ class StudyBar(QGroupBox):
 
         def done(paths: dict[str, Path]) -> None:
             self.editor.note(lambda study: set_paths(study, paths))
-            self.editor.save(path)
+            try:
+                self.editor.save(path)
+            except (UserError, OSError) as error:
+                show_error(cannot_write(error) if isinstance(error, OSError) else str(error))
+                return
             self.recovery.save()
             self.refresh()
 
-        return self._run(f"Saving {path.name}", lambda job: bring_scans(study, volumes, path, job.report), done)
+        return self._run(f"{SAVING} {path.name}", lambda job: bring_scans(study, volumes, path, job.report), done)
 
     def _on_export(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Export into a folder")
@@ -229,7 +239,8 @@ class StudyBar(QGroupBox):
 
     def _run(self, title: str, function: Callable, done: Callable) -> Job:
         def failed(error: Exception) -> None:
-            show_error(sentence(title, error))
+            saving = isinstance(error, OSError) and title.startswith(SAVING)
+            show_error(cannot_write(error) if saving else sentence(title, error))
 
         job = Job(title, function, owner=self, done=done, failed=failed)
         self.bar.watch(job)
@@ -241,11 +252,50 @@ class StudyBar(QGroupBox):
         menu = self.timepoints_button.menu()
         menu.clear()
         menu.addAction("Open those that are not open", self.open_closed).setEnabled(bool(closed(self.editor)))
+        for timepoint in missing(self.editor.study):
+            menu.addAction(f"Locate {timepoint.name} …", partial(self._on_locate, timepoint.name))
         menu.addSeparator()
         for scan in self.editor.left_out:
             menu.addAction(f"Add {scan.name}", partial(self.editor.add, scan))
         for timepoint in self.editor.study.timepoints:
             menu.addAction(f"Remove {timepoint.name} …", partial(self.remove, timepoint.name))
+
+    def _on_locate(self, name: str) -> None:
+        old = Path(self.editor.study.timepoints[self.editor.study.order(name)].path)
+        if old.suffix:
+            path, _ = QFileDialog.getOpenFileName(self, f"Where is {old.name}?", "", "All files (*)")
+        else:
+            path = QFileDialog.getExistingDirectory(self, f"Where is the folder {old.name}?")
+        if path:
+            self.locate(name, Path(path))
+
+    def locate(self, name: str, path: Path) -> Job:
+        """Opens the scan of a time point from where it lies now, and others that moved with it; all are checked."""
+        study = snapshot(self.editor.study)
+        places = {name: path, **siblings(study, name, path)}
+
+        def function(job: Job) -> tuple[dict[str, Path], tuple]:
+            moved = [replace(study.timepoints[study.order(one)], path=str(place)) for one, place in places.items()]
+            scans, notes = read_scans(job, moved)
+            right = []
+            for scan in scans:
+                try:
+                    require_same_scan(study, scan[0], scan[1])
+                    right.append(scan)
+                except UserError as error:
+                    notes.append(f"{scan[0]}: {error}")
+            return {scan[0]: places[scan[0]] for scan in right}, (right, notes)
+
+        def done(found: tuple) -> None:
+            paths, (scans, notes) = found
+            self.editor.note(lambda study: set_paths(study, paths))
+            add_scans(self.editor, scans)
+            for note in notes:
+                show_error(note)
+            self.refresh()
+            self.opened.emit()
+
+        return self._run("Looking for moved scans", function, done)
 
     def remove(self, name: str) -> bool:
         """Takes a time point out of the study and closes its scan; asks first where findings would go with it."""

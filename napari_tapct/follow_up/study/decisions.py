@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tapct_core.errors import UserError
-from tapct_core.lesions import Candidate, Lesion
+from tapct_core.lesions import Candidate, Finding, Lesion, Study
 from tapct_core.lesions.propagation import to_verify
 
 from ..proposals.finder import Point
@@ -36,6 +36,10 @@ def accept(editor: StudyEditor, chosen: Candidate | None = None) -> None:
         place(editor, chosen.point_lps_mm)
     elif finding is None:
         raise UserError(f"nothing was proposed for {lesion.name} at {timepoint}; place it, or say that it is gone")
+    elif finding.state == "disappeared" and not finding.decided and finding.gone_probability is None:
+        raise UserError(
+            "how sure it is that it has gone is not known; look, then say that it is not present, or place it"
+        )
     elif not finding.decided:
         words = f"accept {lesion.name} at {timepoint}"
         editor.do(words, lambda study: study.accept(lesion.uid, timepoint, editor.reader))
@@ -64,16 +68,45 @@ def not_present(editor: StudyEditor) -> None:
     editor.do(words, lambda study: study.not_present(lesion.uid, timepoint, editor.reader))
 
 
+def confirm_measurement(editor: StudyEditor) -> None:
+    """The doubtful axes of the selected lesion are right as they are drawn: they count from here on."""
+    lesion, timepoint = _current(editor)
+    words = f"confirm the axes of {lesion.name} at {timepoint}"
+    editor.do(words, lambda study: study.confirm_measurement(lesion.uid, timepoint, editor.reader))
+
+
+def too_small(editor: StudyEditor) -> None:
+    """The selected lesion is there, and too small to be measured: RECIST counts 5 mm."""
+    lesion, timepoint = _current(editor)
+    words = f"{lesion.name} too small to measure at {timepoint}"
+    editor.do(words, lambda study: study.too_small(lesion.uid, timepoint, editor.reader))
+
+
+def queue(study: Study) -> list[tuple[str, str]]:
+    """What waits for a person, in the order of time: findings that nobody has decided, and axes in doubt."""
+    open_ = set(to_verify(study))
+    return [
+        (lesion.uid, timepoint.name)
+        for timepoint in study.timepoints
+        for lesion in study.lesions
+        if (lesion.uid, timepoint.name) in open_ or _in_doubt(lesion.findings.get(timepoint.name))
+    ]
+
+
+def _in_doubt(finding: Finding | None) -> bool:
+    return finding is not None and finding.present and finding.doubtful
+
+
 def next_to_verify(editor: StudyEditor) -> tuple[str, str] | None:
     """The next (tracking UID, time point) of the review queue after what is shown, round and round."""
-    queue = to_verify(editor.study)
-    if not queue:
+    waiting = queue(editor.study)
+    if not waiting:
         return None
     order = [(one.uid, t.name) for t in editor.study.timepoints for one in editor.study.lesions]
     here = (editor.selected, editor.timepoint)
     place_of = {key: i for i, key in enumerate(order)}
     start = place_of.get(here, -1)
-    return min(queue, key=lambda key: (place_of[key] - start - 1) % len(order))
+    return min(waiting, key=lambda key: (place_of[key] - start - 1) % len(order))
 
 
 def _current(editor: StudyEditor) -> tuple[Lesion, str]:

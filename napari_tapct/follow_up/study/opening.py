@@ -36,7 +36,7 @@ def read_scans(job: Job, timepoints: list[Timepoint]) -> Read:
         try:
             path = Path(timepoint.path)
             if not path.exists():
-                raise UserError(f"{path} does not exist; put it back, or mend its path in the study's file")
+                raise UserError(f"{path} does not exist; put it back, or choose “Locate …” under Time points")
             volume = load_ct(path, series=timepoint.series_uid or None) if path.is_dir() else load_ct(path)
         except (UserError, OSError) as error:
             notes.append(f"{timepoint.name}: {error}")

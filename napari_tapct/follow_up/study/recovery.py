@@ -14,6 +14,8 @@ What a clean end leaves behind is offered again only if it has no file of its ow
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import shutil
 import time
@@ -179,8 +181,11 @@ class StudyRecovery(Recovery):
                 save_study(snapshot(editor.study), self.entry)
             if self._painter is not None:
                 write_painting(self.entry, editor.study, self._painter.unfinished())
-        except (UserError, OSError) as error:
+        except UserError as error:
             self.failed.emit(f"The study could not be saved: {error}")
+            return
+        except OSError as error:
+            self.failed.emit(cannot_write(error))
             return
         for old in self._replaces:
             if old.entry != self.entry:
@@ -215,7 +220,8 @@ class StudyRecovery(Recovery):
         if self._painter is not None:
             self._painter.done()
         self.save(wait=True)
-        painting_of(self.entry).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it was said already why nothing can be written there
+            painting_of(self.entry).unlink(missing_ok=True)
         if self._editor.path is not None or not self._editor.study.lesions:
             self.entry.unlink(missing_ok=True)
         self._lock.unlock()
@@ -233,7 +239,8 @@ class StudyRecovery(Recovery):
                 self.save()
 
         def failed(error: Exception) -> None:
-            self.failed.emit(f"The study could not be saved: {error}")
+            words = cannot_write(error) if isinstance(error, OSError) else f"The study could not be saved: {error}"
+            self.failed.emit(words)
 
         function = lambda job: self._written(study, path, volumes, job.report)  # noqa: E731
         self._job = Job("Keeping scans", function, owner=self, done=done, failed=failed).start()
@@ -268,6 +275,17 @@ def recovery_of(editor: StudyEditor) -> StudyRecovery:
     if editor not in _recoveries:
         _recoveries[editor] = StudyRecovery(editor)
     return _recoveries[editor]
+
+
+def cannot_write(error: OSError) -> str:
+    """Why a file could not be written, in one sentence with its remedy; not the name of a part that nobody knows."""
+    folder = f"the folder {Path(error.filename).parent}" if error.filename else "its folder"
+    if error.errno == errno.ENOSPC:
+        return f"The study could not be saved: the disk of {folder} is full. Make room, or “Save as …” somewhere else."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"The study could not be saved: {folder} may not be written in. “Save as …” somewhere else."
+    reason = (error.strerror or str(error)).rstrip(".")
+    return f"The study could not be saved in {folder}: {reason}. Try again, or “Save as …” somewhere else."
 
 
 def is_kept(path: str) -> bool:

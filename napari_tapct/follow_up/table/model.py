@@ -12,6 +12,7 @@ from qtpy.QtGui import QColor
 from tapct_core.export.words import NOTHING, local_time, millilitres, millimetres, percent
 from tapct_core.lesions import ROLES, Finding, Lesion, Study
 from tapct_core.lesions.assessment import changes, diameter_mm
+from tapct_core.lesions.tracking import OUT_OF_VIEW, REFUSED
 
 from ..study.editor import StudyEditor
 from ..study.lesion_edits import rename, set_role
@@ -155,9 +156,8 @@ class LesionModel(QAbstractTableModel):
             return "\n".join(fact for fact in facts if fact)
         if key in ("state", "who") and finding is not None:
             decided = f"decided by {finding.decided_by}, {local_time(finding.decided_at)}" if finding.decided else ""
-            return "\n".join(
-                fact for fact in (state_words(self.study, lesion, self.timepoint), decided, finding.verdict) if fact
-            )
+            said = state_words(self.study, lesion, self.timepoint), decided, finding.reason, finding.comment
+            return "\n".join(fact for fact in said if fact)
         return COLUMNS[KEYS.index(key)].hint
 
 
@@ -187,7 +187,7 @@ def is_open(study: Study, lesion: Lesion, timepoint: str | None) -> bool:
         return False
     finding = lesion.findings.get(timepoint)
     if finding is not None:
-        return not finding.decided
+        return not finding.decided or (finding.present and finding.doubtful)
     seen = [study.order(name) for name in lesion.findings]
     return bool(seen) and min(seen) < study.order(timepoint)
 
@@ -197,8 +197,11 @@ def state_words(study: Study, lesion: Lesion, timepoint: str | None) -> str:
     finding = lesion.findings.get(timepoint or "")
     if finding is None:
         return "not looked for" if is_open(study, lesion, timepoint) else "not yet there"
+    if finding.decided and finding.present and finding.doubtful:
+        return "axes in doubt"
     if finding.decided or finding.state == "proposed":
-        return finding.verdict if finding.verdict == "out of view" and not finding.decided else finding.state
+        nowhere = not finding.decided and not finding.present and finding.verdict in (OUT_OF_VIEW, REFUSED)
+        return finding.verdict if nowhere else finding.state
     return "not found?" if finding.state == "disappeared" else f"{finding.state}?"
 
 
@@ -225,7 +228,9 @@ def _words(key: str, value: Any) -> str:
 
 def _axes(finding: Finding | None) -> str:
     measured = finding.measurement if finding is not None and finding.present else None
-    return f"{measured.long_axis_mm:.1f} × {measured.short_axis_mm:.1f}" if measured else NOTHING
+    if measured is None:
+        return "too small" if finding is not None and finding.too_small else NOTHING
+    return f"{'⚠ ' if finding.doubtful else ''}{measured.long_axis_mm:.1f} × {measured.short_axis_mm:.1f}"
 
 
 def _course_words(study: Study, lesion: Lesion) -> list[str]:

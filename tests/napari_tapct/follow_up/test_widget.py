@@ -17,7 +17,9 @@ from napari_tapct.layers import ct_image
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
-from tapct_core.lesions import Candidate, Finding
+from tapct_core.lesions import Candidate, Finding, Mask
+from tapct_core.lesions.recist import Measurement
+from tapct_core.lesions.study import Plausibility
 from tapct_core.lesions.study_file import load_study, study_json
 from tapct_core.volume import CTVolume
 
@@ -108,11 +110,55 @@ def test_another_candidate_is_chosen_by_key_and_accepting_it_moves_the_lesion_th
 def test_accepting_a_lesion_that_was_not_found_says_so_on_the_button_and_commits_only_then(docked):
     viewer, widget = docked
     open_two(viewer, widget)
-    uid = propose(widget, state="disappeared", point_lps_mm=None, verdict="not found", presence=0.2)
-    assert "gone" in widget.decide.accept_button.text() and widget.lesion.words.text().startswith("Not found.")
-    assert "20%" in widget.lesion.words.text() and not widget.editor.study.lesion(uid).findings["b"].decided
+    uid = propose(widget, state="disappeared", point_lps_mm=None, verdict="not found", presence=0.1)
+    assert "gone" in widget.decide.accept_button.text() and widget.lesion.words.text().startswith(
+        "Not found: it has gone"
+    )
+    assert "90 %" in widget.lesion.words.text() and not widget.editor.study.lesion(uid).findings["b"].decided
     QTest.mouseClick(widget.decide.accept_button, Qt.LeftButton)
     assert widget.editor.study.lesion(uid).findings["b"].state == "not present"
+
+
+@pytest.mark.parametrize("presence", [0.8, 0.5, 0.3, None])
+def test_a_disappearance_that_is_not_sure_is_not_accepted_by_the_fast_key_but_by_its_own(docked, presence):
+    viewer, widget = docked
+    open_two(viewer, widget)
+    uid = propose(widget, state="disappeared", point_lps_mm=None, verdict="not found", presence=presence)
+    finding = lambda: widget.editor.study.lesion(uid).findings["b"]  # noqa: E731
+    canvas = viewer.__wrapped__.window._qt_viewer.canvas.native
+    assert not widget.decide.accept_button.isEnabled() and "⇧X" in widget.lesion.words.text()
+    QTest.keyClick(canvas, Qt.Key_A, Qt.ShiftModifier)
+    assert not finding().decided
+    QTest.keyClick(canvas, Qt.Key_X, Qt.ShiftModifier)
+    assert finding().state == "not present" and "calibrated" not in widget.lesion.words.text()
+
+
+def test_axes_in_doubt_are_drawn_stay_in_the_queue_and_count_when_a_person_says_so(docked):
+    viewer, widget = docked
+    open_two(viewer, widget)
+    uid = propose(widget)
+    editor = widget.editor
+    ends = ((32.0, 20.0, 12.0), (32.0, 40.0, 12.0)), ((26.0, 28.0, 12.0), (38.0, 28.0, 12.0))
+    measured = Measurement(20.0, 12.0, 3.0, 40.0, 5.0, slice_index=4, long_axis_ends=ends[0], short_axis_ends=ends[1])
+    array = np.zeros((8, 30, 32), bool)
+    array[4, 10:20, 13:19] = True
+    doubt = Plausibility(0.2, ("20 mm, where it was 6 mm",))
+    editor.do("grow", lambda study: study.put_mask(uid, "b", Mask.from_array(array), measured, plausibility=doubt))
+    assert "⚠" in widget.masks.text.text() and "20 mm, where it was 6 mm" in widget.masks.text.text()
+    layer = widget.axes.layer(widget.linked.viewer_model)
+    widget.linked.second.look(ends[0][0])
+    assert layer.visible and len(layer.data) == 2 and widget.overview.table.shown() == ["L1"]
+    np.testing.assert_allclose(np.linalg.norm(layer.data[:, 1] * 1024, axis=1), [20.0, 12.0], atol=1e-6)
+    canvas = viewer.__wrapped__.window._qt_viewer.canvas.native
+    QTest.keyClick(canvas, Qt.Key_A, Qt.ShiftModifier)
+    finding = lambda: editor.study.lesion(uid).findings["b"]  # noqa: E731
+    assert finding().state == "accepted" and finding().counted is None, "the place is accepted, the axes are not"
+    assert "1 still to verify" in widget.decide.queue.text()
+    QTest.keyClick(canvas, Qt.Key_M, Qt.ControlModifier | Qt.ShiftModifier)
+    assert finding().counted is measured and finding().measured_by == editor.reader
+    assert "Nothing is left" in widget.decide.queue.text() and "⚠" not in widget.masks.text.text()
+    QTest.keyClick(canvas, Qt.Key_X, Qt.ControlModifier | Qt.ShiftModifier)
+    assert finding().too_small and finding().mask is None and "too small" in widget.masks.text.text()
 
 
 def test_out_of_view_cannot_be_accepted_but_a_candidate_can(docked):

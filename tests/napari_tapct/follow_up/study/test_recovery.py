@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -186,3 +188,24 @@ def test_damaged_entries_are_passed_over(qapp):
     for name, text in (("a", "{"), ("b", "[]"), ("c", '{"opened": "/nowhere.json"}'), ("d", '{"opened": 3}')):
         (studies_folder() / f"{name}.json").write_text(text)
     assert unfinished_studies() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(errno.EACCES, "may not be written in"), (errno.EROFS, "may not be written in"), (errno.ENOSPC, "is full")],
+)
+def test_a_folder_that_cannot_be_written_is_one_sentence_with_another_way(kept, tmp_path, monkeypatch, number, says):
+    _, editor, recovery = kept
+    mark(editor, "L1")
+    recovery.save(wait=True)
+    path = tmp_path / "study.json"
+    editor.save(path)
+    part = tmp_path / ".study.json.part-1"
+    error = OSError(number, os.strerror(number), str(part))
+    monkeypatch.setattr(editor, "save", lambda *_: (_ for _ in ()).throw(error))
+    said = []
+    recovery.failed.connect(said.append)
+    mark(editor, "L2")
+    recovery.save(wait=True)
+    assert len(said) == 1 and says in said[0] and "Save as …" in said[0] and str(tmp_path) in said[0]
+    assert "part" not in said[0].replace(str(tmp_path), "") and "Errno" not in said[0]
