@@ -40,8 +40,8 @@ def _add_fit(actions) -> None:
     parser.add_argument(
         "--hu-features",
         choices=("none", "token", "voxel"),
-        default="none",
-        help="HU beside the tokens: their mean and spread a token, or these and multi-scale filters at each voxel",
+        help="HU beside the tokens: their mean and spread a token, or these and multi-scale filters at each voxel "
+        "(default: none, and voxel with --encoder none)",
     )
     parser.add_argument(
         "--zero", choices=("auto", "background", "unlabelled"), default="auto", help="what label 0 means"
@@ -113,7 +113,7 @@ def run_fit(args: argparse.Namespace) -> int:
         probe = LinearProbe.fit(
             pairs,
             head=args.head,
-            hu_features=None if args.hu_features == "none" else args.hu_features,
+            hu_features=_hu_features(args),
             zero=args.zero,
             seed=args.seed,
             progress=progress,
@@ -122,6 +122,13 @@ def run_fit(args: argparse.Namespace) -> int:
     names = ", ".join(probe.names.get(value, str(value)) for value in probe.classes)
     print(f"{args.out}: {len(probe.classes)} classes ({names}), 0 is {probe.facts['zero']}", file=sys.stderr)
     return 0
+
+
+def _hu_features(args: argparse.Namespace) -> str | None:
+    """What was asked for; without an encoder there is nothing but HU to learn from."""
+    if args.encoder == "none" and args.hu_features is None:
+        return "token" if args.head == "conv" else "voxel"  # the conv head has no voxel filters
+    return None if args.hu_features == "none" else args.hu_features
 
 
 def _embedded(path: str, labels, args: argparse.Namespace) -> list:

@@ -33,6 +33,8 @@ def fit_probe(
     if not pairs:
         raise UserError("nothing to fit on; give at least one scan with labels")
     first = pairs[0][0]
+    if not first.dim and recipe.hu_features is None:
+        raise UserError("these features are HU alone and hold no tokens; fit with the HU features token or voxel")
     for features, _ in pairs[1:]:
         require_same_features(first.provenance, first.dim, features)
     background = any(zero_is_background(labels, zero) for _, labels in pairs)

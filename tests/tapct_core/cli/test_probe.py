@@ -115,3 +115,32 @@ def test_what_people_get_wrong_is_one_line_and_leaves_nothing(files, probe, tmp_
 def test_the_command_is_part_of_tapct(files, capsys):
     assert main(["probe", "fit", str(files[0]), "--out", "p"]) == 2
     assert "has no partner" in capsys.readouterr().err
+
+
+def test_without_an_encoder_a_probe_learns_from_hu(tmp_path, capsys):
+    import numpy as np
+
+    from tapct_core.geometry import Geometry
+    from tapct_core.io import save_labels
+    from tapct_core.io.nifti import write_nifti
+    from tapct_core.volume import LabelMap, Source
+
+    rng = np.random.default_rng(7)
+    values = np.zeros((12, 40, 48), np.uint8)
+    values[3:9, 10:20, 10:18], values[3:9, 22:32, 22:34] = 1, 2
+    hu = (np.array([-900, 45, 700])[values] + rng.normal(0, 9, values.shape)).astype(np.int16)
+    grid = Geometry.from_spacing(values.shape, (2.5, 1.5, 1.5))
+    save_labels(LabelMap(values, grid), tmp_path / "seg.nii.gz")
+    source = Source("array", file_shape=values.shape[::-1], file_affine=grid.affine[:, [2, 1, 0, 3]])
+    write_nifti(tmp_path / "ct.nii.gz", np.asfortranarray(hu.T), source, LabelMap(values, grid))
+    fit = ["probe", "fit", str(tmp_path / "ct.nii.gz"), str(tmp_path / "seg.nii.gz"), "--encoder", "none", "--out"]
+    assert main([*fit, str(tmp_path / "p.probe")]) == 0
+    words = ["--probe", str(tmp_path / "p.probe"), "--out", str(tmp_path / "o.nii.gz"), "--json"]
+    capsys.readouterr()
+    assert (
+        main(["probe", "predict", str(tmp_path / "ct.nii.gz"), *words, "--labels", str(tmp_path / "seg.nii.gz")]) == 0
+    )
+    (report,) = json.loads(capsys.readouterr().out).values()
+    assert report["mean_dice"] > 0.8
+    assert main([*fit, str(tmp_path / "q.probe"), "--hu-features", "none"]) == 2
+    assert "HU alone" in capsys.readouterr().err and not (tmp_path / "q.probe").exists()
