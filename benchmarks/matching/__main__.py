@@ -165,6 +165,7 @@ def measure(case: Case, encoder, wanted: Callable[[str], bool]) -> list[dict]:
         "identity": lambda: rivals.identity(*volumes),
         "affine registration": lambda: registered(False),
         "affine + B-spline registration": lambda: registered(True),
+        "ConvexAdam on affine": lambda: rivals.convex_adam(*volumes, registered(False)),
         "correlation 25 mm, ±50 mm": lambda: rivals.correlation(*volumes, rivals.identity(*volumes), 25.0, 50.0),
         "correlation 25 mm on affine, ±20 mm": lambda: rivals.correlation(*volumes, registered(False), 25.0, 20.0),
         "multi-scale HU descriptor": lambda: rivals.descriptor(*volumes),

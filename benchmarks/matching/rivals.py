@@ -74,6 +74,36 @@ def _optimise(fixed, moving, start, shrink, smooth_mm, kind: str):
     return method.Execute(fixed, moving)
 
 
+def convex_adam(before: CTVolume, after: CTVolume, first: Locate) -> Locate:
+    """ConvexAdam (Siebert et al., IEEE TMI 2024; package ``convexadam``) with MIND features, its own settings, at 2 mm.
+
+    It starts from ``first``, by which the follow-up is resampled on the baseline's grid.
+    """
+    import torch
+    from convexAdam.convex_adam_MIND import convex_adam_pt
+
+    fixed, grid = base_image(np.clip(before.hu, *CLIP_HU), before.geometry, 2.0)
+    image, after_grid = base_image(np.clip(after.hu, *CLIP_HU), after.geometry, 2.0)
+    voxels = np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3)
+    moving = _sample(image, after_grid, _affine_of(first, grid)(grid.to_world(voxels))).reshape(grid.shape)
+    shift = convex_adam_pt(fixed.astype(np.float32), moving, dtype=torch.float32, device=torch.device("cpu"))
+
+    def locate(points: np.ndarray) -> np.ndarray:
+        index = grid.to_index(points)
+        moved = [ndimage.map_coordinates(shift[..., axis], index.T, order=1, mode="nearest") for axis in range(3)]
+        return first(grid.to_world(index + np.stack(moved, axis=1)))
+
+    return locate
+
+
+def _affine_of(first: Locate, grid: Geometry) -> Locate:
+    """An affine ``first`` for a million points at once: from four of them."""
+    middle = grid.to_world((np.array(grid.shape) - 1) / 2)
+    start = first(middle[None])[0]
+    linear = np.stack([(first((middle + 50 * axis)[None])[0] - start) / 50 for axis in np.eye(3)], axis=1)
+    return lambda points: start + (points - middle) @ linear.T
+
+
 def correlation(before: CTVolume, after: CTVolume, first: Locate, patch_mm: float, reach_mm: float) -> Locate:
     """Normalised correlation of a cubic patch within ``reach_mm`` of where ``first`` says; 2 mm, then 1 mm steps.
 
