@@ -133,3 +133,19 @@ def test_names_are_the_scans_own_and_clashes_are_told_apart_by_their_place():
     assert names[Path("e/v1.5.mha")] == "v1.5.zarr"
     assert names[Path("a/ct.nii.gz")].startswith("ct-") and names[Path("b/CT.nii")].startswith("CT-")
     assert store_names(reversed(paths)) == names
+
+
+def test_names_differ_also_where_eight_digits_of_two_hashes_are_equal(monkeypatch):
+    """Among 100,000 scans of one name a pair is to be expected; the second of it used to fail at every run."""
+    made = {Path(f"{n}/ct.nii.gz"): f"{'0' * 8 if n < 2 else '7' * 8}{n:056d}" for n in range(3)}
+    monkeypatch.setattr("tapct_core.archive._path_hash", lambda path: made[path])
+    made[Path("x/ct-77777777.nii.gz")] = "9" * 64  # called what another gets by its hash
+    names = store_names(list(made))
+    assert len(set(names.values())) == 4
+    assert names[Path("0/ct.nii.gz")] == f"ct-{'0' * 64}.zarr" and names[Path("1/ct.nii.gz")].endswith("1.zarr")
+
+
+def test_a_hundred_thousand_scans_of_one_name_have_names_of_their_own():
+    names = store_names([f"/archive/{n}/ct.nii.gz" for n in range(100_000)])
+    assert len(set(names.values())) == 100_000
+    assert sum(len(name) > len("ct-12345678.zarr") for name in names.values()) < 40
