@@ -1,10 +1,11 @@
 """Reading CTs and label maps by content, and writing label maps back onto the grid they belong to.
 
-Read: NIfTI (.nii, .nii.gz), a DICOM folder or one of its files, NRRD, MetaImage (.mha, .mhd). A
-volume comes in HU, axial-first LPS, with the exact way back in its Source. Refused with one line
+Read: NIfTI (.nii, .nii.gz), a DICOM folder or one of its files (enhanced multi-frame too), NRRD, MetaImage (.mha,
+.mhd), and a zip archive of one of these; docs/formats.md says what is read, repaired, asked about and refused. A volume
+comes in HU, axial-first LPS, with the exact way back in its Source. Refused with one line
 (UserError): what is missing, empty, truncated or damaged; more than one volume in time; colour and complex data;
-axes that are singular or sheared (a tilted gantry); missing, duplicate or unevenly spaced slices; all
-NaN; and what its modality or its values show to be no CT.
+axes that are singular or sheared; missing, duplicate, leaning or unevenly spaced slices; all NaN; and what its
+modality or its values show to be no CT.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UserError
@@ -21,9 +23,11 @@ from ..volume import CTVolume, LabelMap
 from . import dicom, itk, nifti
 from .checks import unpacked_head
 from .dicom import SeriesInfo, list_series
+from .inventory import Row, inventory
 from .labels import save_labels
+from .zipped import MAGIC, unzipped
 
-__all__ = ["SeriesInfo", "list_series", "load_ct", "load_labels", "save_labels", "scan_info"]
+__all__ = ["Row", "SeriesInfo", "inventory", "list_series", "load_ct", "load_labels", "save_labels", "scan_info"]
 
 FORMATS = "NIfTI (.nii, .nii.gz), DICOM, NRRD or MetaImage (.mha, .mhd)"
 HEAD_BYTES = 4096
@@ -39,15 +43,19 @@ def load_ct(
 ) -> CTVolume:
     """Read one CT into HU (z, y, x), axial-first LPS.
 
-    ``path`` is a file, or a folder of DICOM slices (subfolders included); a DICOM file stands for its
-    whole series in the same folder. ``series`` is the SeriesInstanceUID to take from several, ``phase`` (from 1)
-    the phase to take from a 4D series. ``hu_offset`` is a person's word for what has to be added to the values to
-    make them HU (-1024 where a rescale intercept was lost, 0 for "they are HU"); they are not judged then.
+    ``path`` is a file, a zip archive that holds one scan, or a folder of DICOM slices (subfolders included); a DICOM
+    file stands for its whole series in the same folder. ``series`` is the SeriesInstanceUID to take from several,
+    ``phase`` (from 1) the phase to take from a 4D series. ``hu_offset`` is a person's word for what has to be added to
+    the values to make them HU (-1024 where a rescale intercept was lost, 0 for "they are HU"); they are not judged then.
     ``resample`` is their word that slices of a tilted gantry, or unevenly apart, may be put on a regular grid.
     Raises UserError, one line, for all that the module's docstring names.
     """
     path = Path(path)
     kind = kind_of(path)
+    if kind == "zip":
+        with unzipped(path) as inside:
+            volume = load_ct(inside, series, hu_offset=hu_offset, phase=phase, resample=resample)
+            return replace(volume, source=replace(volume.source, path=path))
     if kind != "dicom" and (series is not None or phase is not None):
         what = "series" if series is not None else "phase"
         raise UserError(f"{path.name} is no DICOM folder, so it has no {what} to choose; leave --{what} out")
@@ -64,6 +72,10 @@ def load_labels(path: str | os.PathLike) -> LabelMap:
     """
     path = Path(path)
     kind = kind_of(path)
+    if kind == "zip":
+        with unzipped(path) as inside:
+            labels = load_labels(inside)
+            return replace(labels, source=replace(labels.source, path=path))
     if kind == "dicom":
         raise UserError(f"{path.name} is DICOM; label maps are read from NIfTI, NRRD or MetaImage, so convert it first")
     with _in_one_line(path):
@@ -91,7 +103,7 @@ def scan_info(path: str | os.PathLike, series: str | None = None, **how) -> dict
 
 
 def kind_of(path: Path) -> str:
-    """ "nifti", "dicom", "nrrd" or "metaimage", by what the file holds, whatever it is called.
+    """ "nifti", "dicom", "nrrd", "metaimage" or "zip", by what the file holds, whatever it is called.
 
     Raises UserError when it does not exist, is empty, or is none of them.
     """
@@ -111,6 +123,8 @@ def kind_of(path: Path) -> str:
         return "nifti" if nifti.header_size(head) else _not_read(path)
     if nifti.header_size(head):
         return "nifti"
+    if head.startswith(MAGIC):
+        return "zip"
     if dicom.is_dicom(head):
         return "dicom"
     return itk.kind_of(head) or _not_read(path)

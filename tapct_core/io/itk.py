@@ -51,8 +51,20 @@ def read_labels(path: Path, kind: str) -> LabelMap:
     return LabelMap(house_array(whole_labels(raw, path.name), orientation), geometry, source, names, colours)
 
 
+def read_source(path: Path, kind: str) -> Source:
+    """Grid and place of a file, from its header alone. Raises UserError as :func:`read_ct` does."""
+    return _layout(path, kind)[1]
+
+
 def _read(path: Path, kind: str) -> tuple[np.ndarray, tuple[float, float], Source, dict[str, str]]:
     """Stored values (x, y, z), their slope and intercept, the Source, and the header's fields, keys in lower case."""
+    layout, source, fields, after = _layout(path, kind)
+    raw = _values(path, layout, after).reshape(source.file_shape, order="F")
+    return raw, layout.scale, source, fields
+
+
+def _layout(path: Path, kind: str) -> tuple[Layout, Source, dict[str, str], int]:
+    """What the header says, checked: the layout, the Source, the fields, and where data attached to it begin."""
     fields, after = text_header(path, kind)
     try:
         layout = (nrrd_layout if kind == "nrrd" else metaimage_layout)(path, fields)
@@ -66,9 +78,8 @@ def _read(path: Path, kind: str) -> tuple[np.ndarray, tuple[float, float], Sourc
         raise UserError(f"{path.name} is {len(layout.shape)}D {layout.shape}: one volume is needed; save one by itself")
     shape = layout.shape[:3]
     orientation = place(shape, layout.affine, path.name)[0]
-    raw = _values(path, layout, after).reshape(shape, order="F")
     source = Source(kind, path=path, file_shape=shape, file_affine=layout.affine, orientation=orientation)
-    return raw, layout.scale, source, fields
+    return layout, source, fields, after
 
 
 def _values(path: Path, layout: Layout, after: int) -> np.ndarray:

@@ -66,6 +66,11 @@ def read_labels(path: Path) -> LabelMap:
     return LabelMap(house_array(whole_labels(raw, path.name), orientation), geometry, source, names, colours)
 
 
+def read_source(path: Path) -> Source:
+    """Grid and place of a file, from its header alone. Raises UserError as :func:`read_ct` does."""
+    return _read_header(path)[1]
+
+
 def write_nifti(path: Path, stored: np.ndarray, source: Source, labels: LabelMap) -> None:
     """Write ``stored`` (the file's own axis order) under the grid of ``source``; gzipped when the name says so.
 
