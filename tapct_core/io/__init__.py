@@ -46,7 +46,7 @@ def load_ct(
     ``path`` is a file, a zip archive that holds one scan, or a folder of DICOM slices (subfolders included); a DICOM
     file stands for its whole series in the same folder. ``series`` is the SeriesInstanceUID to take from several,
     ``phase`` (from 1) the phase to take from a 4D series. ``hu_offset`` is a person's word for what has to be added to
-    the values to make them HU (-1024 where a rescale intercept was lost, 0 for "they are HU"); they are not judged then.
+    the values to make them HU (-1024 where an intercept was lost, 0 for "they are HU"); they are not judged then.
     ``resample`` is their word that slices of a tilted gantry, or unevenly apart, may be put on a regular grid.
     Raises UserError, one line, for all that the module's docstring names.
     """
