@@ -263,7 +263,7 @@ class FollowUpWidget(QWidget):
         if finding is not None and index is not None:
             place = finding.candidates[index].point_lps_mm
         if found is not None and self.session.active is self.editor.scan_of(found.source):
-            if place is None and found.match.in_view:
+            if place is None and found.match.matches and found.match.in_view:
                 place = found.match.best.point_lps_mm
             if place is None:
                 self.linked.set_transform(found.motion, "by the patient's motion")

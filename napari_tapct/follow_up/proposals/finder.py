@@ -126,9 +126,10 @@ def look_for(
     """Finds one lesion at one follow-up, from the latest earlier scan where a person has placed it.
 
     ``anew``: replace a proposal that is there already. ``study`` is not changed. Raises UserError in plain words
-    when the lesion has no earlier place, a scan is not open, or the place cannot be matched.
+    when the lesion has no earlier place, lies outside that scan, or a scan is not open. A refused place is a proposal
+    with its reason.
     """
-    from tapct_core.matching import match_points
+    from tapct_core.matching import match_each
 
     lesion = study.lesion(uid)
     source = source_timepoint(study, lesion, timepoint)
@@ -140,12 +141,16 @@ def look_for(
             raise UserError(f"the scan {name!r} is not open; open it again to look for {lesion.name}")
     pair, a, b = evidence.pair(before, after)
     point = lesion.findings[source].point_lps_mm
-    match = match_points(a, b, [point], top_k=TOP_K)[0]
+    match = match_each(a, b, [point], top_k=TOP_K)[0]
+    if not match.matches and not before.volume.geometry.contains(point):
+        raise UserError(match.reason)
     known = lesion.findings.get(timepoint)
     proposal = None
     if known is None or (anew and not known.decided):
         proposal = propose(alone(study, uid, timepoint), timepoint, source, a, b).get(uid)
     heat, grid = heat_map(pair, np.array(point))
+    if not match.matches:  # nothing there to be alike to
+        heat[:] = np.nan
     motion = motion_at(pair, np.array(point))
     return Found(uid, source, timepoint, point, match, heat, grid, motion, evidence_words(a), proposal)
 

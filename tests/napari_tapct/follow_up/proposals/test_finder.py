@@ -139,6 +139,16 @@ def test_what_cannot_be_looked_for_is_said_in_one_line(pair, ready, study):
         look_for(evidence, study, study.lesions[0].uid, "after", scans.get, False)
 
 
+def test_a_place_in_the_air_is_one_row_with_its_reason(pair, ready, study):
+    evidence, scans = ready
+    air = scans["before"].volume.geometry.to_world([20, 1, 1])
+    study.lesions[0].findings["before"].point_lps_mm = tuple(air.tolist())
+    one = look_for(evidence, study, study.lesions[0].uid, "after", scans.get, False)
+    assert one.proposal.verdict == "refused" and "air" in one.proposal.reason and not one.proposal.present
+    assert title_of(one.proposal) == "refused" and "Not looked for" in explain(one.proposal, one)
+    assert not np.isfinite(one.heat).any()
+
+
 def test_a_place_beyond_the_follow_ups_field_of_view_is_out_of_view(pair, ready, study):
     """The follow-up begins two slices higher: the lowest slices of the baseline are not in it."""
     evidence, scans = ready
