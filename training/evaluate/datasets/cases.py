@@ -103,6 +103,7 @@ def official_or_seeded(dataset: Dataset, folds: int | None = None, seed: int = 0
     """
     own = {case.split for case in dataset.cases}
     if folds is None and {"train", "test"} <= own:
+        refuse_shared_patients(dataset)
         train = tuple(case.id for case in dataset.cases if case.split == "train")
         test = tuple(case.id for case in dataset.cases if case.split == "test")
         return Split((Fold("official", train, test),), f"{dataset.name}'s own split: {len(train)} to {len(test)} cases")
@@ -121,6 +122,19 @@ def official_or_seeded(dataset: Dataset, folds: int | None = None, seed: int = 0
         parts = [[groups[i] for i in order[k::folds]] for k in range(folds)]
         words = f"{folds}-fold cross-validation by patient (seed {seed}), {len(groups)} patients"
     return Split(tuple(_fold(dataset, str(k), set(part)) for k, part in enumerate(parts)), words)
+
+
+def refuse_shared_patients(dataset: Dataset) -> None:
+    """Raise UserError where the data set's own split puts cases of one patient on two sides."""
+    side: dict[str, Case] = {}
+    for case in dataset.cases:
+        first = side.setdefault(case.group, case) if case.group else case
+        if first.split != case.split:
+            raise UserError(
+                f"{dataset.name}: {first.id} and {case.id} are of one patient, and one is in {first.split}, the other "
+                f"in {case.split}, so what is learnt would be tested on itself; put both on one side, or split anew "
+                "with --folds"
+            )
 
 
 def stamp(paths: Iterable[Path]) -> str:

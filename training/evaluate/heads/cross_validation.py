@@ -14,7 +14,7 @@ import numpy as np
 
 from tapct_core.errors import UserError
 
-from ..datasets.cases import Dataset
+from ..datasets.cases import Dataset, refuse_shared_patients
 from ..metrics.ranking import Predictions, auroc_ap
 from .classifiers import Head, Inputs
 
@@ -59,6 +59,7 @@ def own_folds(dataset: Dataset) -> dict[str, int] | None:
     names = sorted({case.split for case in dataset.cases})
     if names == [""]:
         return None
+    refuse_shared_patients(dataset)
     if names == ["test", "train"]:
         return {case.id: 0 if case.split == "test" else LEARN_ONLY for case in dataset.cases}
     if "train" in names or "test" in names or len(names) < 2:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .ranking import Predictions, auroc_ap
-from .statistics import DRAWS, LEVEL, Interval, block_size, in_blocks, mean_of_defined, patient_weights, percentiles
+from .statistics import (
+    DRAWS,
+    FEW_PATIENTS,
+    LEVEL,
+    Interval,
+    block_size,
+    in_blocks,
+    mean_of_defined,
+    patient_weights,
+    percentiles,
+)
 
 
 @dataclass(frozen=True)
@@ -16,6 +26,12 @@ class Difference:
 
     auroc: Interval
     p: float
+    patients: int = FEW_PATIENTS
+
+    @property
+    def swapped(self) -> Difference:
+        """The second less the first."""
+        return replace(self, auroc=Interval(-self.auroc.value, -self.auroc.high, -self.auroc.low))
 
 
 def compare(first: Predictions, second: Predictions, draws: int = DRAWS, seed: int = 0) -> Difference:
@@ -42,7 +58,7 @@ def compare(first: Predictions, second: Predictions, draws: int = DRAWS, seed: i
     p = (1 + int((np.abs(gaps) >= abs(observed) - 1e-12).sum())) / (1 + draws) if np.isfinite(observed) else np.nan
     of_training = corrected_t(_by_fold(first) - _by_fold(second))
     p = max(p, of_training) if np.isfinite(of_training) else p
-    return Difference(percentiles(observed, np.concatenate(drawn)), float(p))
+    return Difference(percentiles(observed, np.concatenate(drawn)), float(p), len(np.unique(first.patients)))
 
 
 def corrected_t(differences: np.ndarray) -> float:
@@ -68,14 +84,17 @@ def corrected_t(differences: np.ndarray) -> float:
 
 
 def comparison_words(first: str, second: str, difference: Difference) -> str:
-    """One sentence on whether two encoders differ."""
+    """One sentence on whether two encoders differ; the sign is that of what is said."""
     if not np.isfinite(difference.auroc.value):
         return f"{first} and {second} cannot be compared: no fold holds both classes"
+    if difference.auroc.value < 0:
+        return comparison_words(second, first, difference.swapped)
     figure = f"AUROC difference {difference.auroc.text()}, p = {difference.p:.3g}"
+    if difference.patients < FEW_PATIENTS:
+        return f"{first} and {second}: too few to tell, with {difference.patients} patients ({figure})"
     if difference.p >= LEVEL or difference.auroc.low <= 0 <= difference.auroc.high:
         return f"{first} and {second} cannot be told apart ({figure})"
-    better, worse = (first, second) if difference.auroc.value > 0 else (second, first)
-    return f"{better} is better than {worse} ({figure})"
+    return f"{first} is better than {second} ({figure})"
 
 
 def _swapped_gaps(first: Predictions, second: Predictions, draws: int, rng: np.random.Generator) -> np.ndarray:

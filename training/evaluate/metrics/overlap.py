@@ -4,7 +4,9 @@ Dice = 2 |A and B| / (|A| + |B|). A surface is the voxels of a mask that touch i
 between their centres in mm. With d(a, B) the distance of a surface voxel to the other surface:
 
 - mean symmetric surface distance: the mean of all d(a, B) and d(b, A) taken together (ASSD);
-- 95 % Hausdorff: the larger of the two directed 95th percentiles (HD95).
+- 95 % Hausdorff: the larger of the two directed 95th percentiles (HD95);
+- surface Dice: the share of both surfaces that lies within 2 mm of the other (Nikolov et al. 2021, J Med Internet Res
+  23(7):e26151), surface voxels counted alike.
 
 A class that the truth does not hold has no figure in that case, only the volume of what was wrongly found; a class
 that was missed has Dice 0 and no distance, and both are counted.
@@ -19,12 +21,15 @@ import numpy as np
 from tapct_core.errors import UserError
 from tapct_core.volume import LabelMap
 
+TOLERANCE_MM = 2.0
+
 
 @dataclass(frozen=True)
 class ClassScore:
     """One class in one case; None where a figure is not defined. Volumes are in ml."""
 
     dice: float | None
+    surface_dice: float | None
     surface_mm: float | None
     hausdorff95_mm: float | None
     ml: float
@@ -46,7 +51,7 @@ def score_case(prediction: LabelMap, truth: LabelMap, classes: tuple[int, ...]) 
     for value in classes:
         box = _union(ours[value - 1], theirs[value - 1])
         if box is None:
-            scores[str(value)] = asdict(ClassScore(None, None, None, 0.0, 0.0))
+            scores[str(value)] = asdict(ClassScore(None, None, None, None, 0.0, 0.0))
             continue
         found, true = prediction.labels[box] == value, truth.labels[box] == value
         scores[str(value)] = asdict(score_class(found, true, spacing, voxel_ml))
@@ -59,23 +64,37 @@ def score_class(
     """Two masks (z, y, x) of one class, cut to a box that holds both; spacing (z, y, x) in mm."""
     a, b = int(found.sum()), int(true.sum())
     if b == 0:
-        return ClassScore(None, None, None, a * voxel_ml, 0.0)
+        return ClassScore(None, None, None, None, a * voxel_ml, 0.0)
     dice = 2 * int((found & true).sum()) / (a + b)
-    surface, hausdorff = surface_distances(found, true, spacing_mm) if a else (None, None)
-    return ClassScore(dice, surface, hausdorff, a * voxel_ml, b * voxel_ml)
+    if not a:
+        return ClassScore(dice, 0.0, None, None, 0.0, b * voxel_ml)
+    to_true, to_found = _to_each_other(found, true, spacing_mm)
+    mean, hausdorff = _summaries(to_true, to_found)
+    near = float((np.concatenate([to_true, to_found]) <= TOLERANCE_MM).mean())
+    return ClassScore(dice, near, mean, hausdorff, a * voxel_ml, b * voxel_ml)
 
 
 def surface_distances(
     first: np.ndarray, second: np.ndarray, spacing_mm: tuple[float, float, float]
 ) -> tuple[float, float]:
-    """(mean symmetric surface distance, 95 % Hausdorff) in mm of two masks (z, y, x), neither of them empty.
+    """(mean symmetric surface distance, 95 % Hausdorff) in mm of two masks (z, y, x), neither of them empty."""
+    return _summaries(*_to_each_other(first, second, spacing_mm))
+
+
+def _to_each_other(
+    first: np.ndarray, second: np.ndarray, spacing_mm: tuple[float, float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance in mm of every surface voxel of the first mask to the second's surface, and the other way round.
 
     Nearest neighbours by a k-d tree: the cost follows the surfaces, not the box, as with a distance transform.
     """
     from scipy.spatial import cKDTree
 
     a, b = (np.argwhere(surface(mask)) * np.asarray(spacing_mm) for mask in (first, second))
-    to_b, to_a = cKDTree(b).query(a)[0], cKDTree(a).query(b)[0]
+    return cKDTree(b).query(a)[0], cKDTree(a).query(b)[0]
+
+
+def _summaries(to_b: np.ndarray, to_a: np.ndarray) -> tuple[float, float]:
     mean = (to_b.sum() + to_a.sum()) / (len(to_b) + len(to_a))
     return float(mean), float(max(np.percentile(to_b, 95), np.percentile(to_a, 95)))
 

@@ -109,11 +109,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return out.tolist()
 
 
-def verdict(auroc: Interval, p: float, smaller: int) -> str:
+def verdict(auroc: Interval, p: float, smaller: int, least: float = 0.0) -> str:
     """One sentence on whether an AUROC is more than chance.
 
     ``p`` as :func:`chance_test` gives it (adjusted where several rows are tested); ``smaller`` counts the patients of
-    the rarest class.
+    the rarest class. ``least``: the smallest p that the test's permutations can give.
     """
     if not np.isfinite(auroc.value) or not np.isfinite(p):
         return "cannot be judged: no fold holds both classes"
@@ -123,6 +123,8 @@ def verdict(auroc: Interval, p: float, smaller: int) -> str:
     if auroc.high < 0.5:
         # Labels that balance a strong feature do it without any fault: Jamalabadi et al. 2016, Human Brain Mapping 37.
         words = "below chance, as cross-validation of few cases can be; it is no sign of information"
+    elif auroc.low > 0.5 and p >= LEVEL and least >= LEVEL:
+        return f"cannot be judged: so few permutations give no p under {least:.2g}; use 39 or more ({figure})"
     elif auroc.low <= 0.5 or p >= LEVEL:
         words = "indistinguishable from chance"
     else:

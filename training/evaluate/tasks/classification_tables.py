@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ..datasets.labelled import Labelled
 from ..heads.classifiers import HEADS
 from ..heads.cross_validation import Problem
-from ..metrics.comparison import Difference, compare, comparison_words
+from ..metrics.comparison import compare, comparison_words
 from ..metrics.ranking import METRICS, Predictions, chance_levels
 from ..metrics.statistics import Interval, chance_test, figures, holm, retrained_test, run_values, verdict
 from ..report.tables import Curves, Results, Table, cell
@@ -61,11 +61,13 @@ def _table(name: str, problem: Problem, seed: int, judged: Sequence[Judged]) -> 
     chance = chance_levels(judged[0].predictions.truth, problem.classes)
     estimates = [figures(one.predictions) for one in judged]
     p_values = _against_chance(judged, [found["auroc"].value for found in estimates])
+    least = 1 / (1 + len(_shared_permutations(judged))) if _shared_permutations(judged) else 0.0
     rows, words = [], []
     for one, found, p in zip(judged, estimates, p_values, strict=True):
         auroc, ap, accuracy = (_cell(found[metric]) for metric in METRICS)
         rows.append([one.row, one.head, auroc, float(np.std(run_values(one.predictions)["auroc"])), ap, accuracy, p])
-        words.append(f"{one.row}, {HEADS[one.head].words}: {verdict(found['auroc'], p, problem.smallest_class())}")
+        said = verdict(found["auroc"], p, problem.smallest_class(), least)
+        words.append(f"{one.row}, {HEADS[one.head].words}: {said}")
     auroc, ap, accuracy = (cell(chance[metric]) for metric in METRICS)
     rows.append(["guessing", "", auroc, None, ap, accuracy, None])
     return Table(f"Classification, {name}", COLUMNS, rows, _caption(problem, seed, judged)), words
@@ -87,7 +89,7 @@ def _pairs(judged: Sequence[Judged]) -> tuple[Table, list[str]]:
     """Every two encoders under every head."""
     pairs = [(a, b) for a, b in combinations(judged, 2) if a.head == b.head]
     found = [compare(a.predictions, b.predictions) for a, b in pairs]
-    found = [Difference(one.auroc, p) for one, p in zip(found, holm([one.p for one in found]), strict=True)]
+    found = [replace(one, p=p) for one, p in zip(found, holm([one.p for one in found]), strict=True)]
     rows, words = [], []
     for (a, b), one in zip(pairs, found, strict=True):
         rows.append([a.head, a.row, b.row, _cell(one.auroc), one.p])

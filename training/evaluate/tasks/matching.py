@@ -26,7 +26,8 @@ from ..datasets.cases import Dataset
 from ..datasets.correspondences import Pair, read
 from ..embeddings.embed_cases import Embedded, announce_needs, embed_cases
 from ..embeddings.rows import LoadedRow
-from ..metrics.statistics import Interval, interval
+from ..metrics.paired import against_first, few_patients_note, gap_words
+from ..metrics.statistics import interval
 from ..report.tables import Curves, Results, Table, cell, write_and_print
 from ..runs.run_folder import Outcome, RunFolder, each, say_broken
 from .options import add_plan_options, add_run_options, begun, rows_from_args
@@ -142,27 +143,18 @@ def summarise(
     curves = Curves("Errors", "mm", "share of points within", {
         ", ".join(name): [[mm, float((values <= mm).mean())] for mm in range(41)] for name, values in errors.items()
     })  # fmt: skip
-    return Results("matching", dataset.name, [table], [curves], words, dict(broken), [dataset.note])
+    notes = [note for note in (dataset.note, few_patients_note(patients)) if note]
+    return Results("matching", dataset.name, [table], [curves], words, dict(broken), notes)
 
 
 def _comparison(
     errors: Mapping[tuple[str, str], np.ndarray], patients: np.ndarray, method: str, seed: int
 ) -> list[str]:
-    """Every further encoder against the first, by the paired bootstrap of the mean error."""
-    rows = [row for row, of in errors if of == method]
-    words = []
-    for other in rows[1:]:
-        gap = errors[rows[0], method] - errors[other, method]
-        found = interval(gap, patients, lambda values: float(values.mean()), seed=seed)
-        words.append(f"{method}: {_gap_words(rows[0], other, found)}")
-    return words
-
-
-def _gap_words(first: str, other: str, gap: Interval) -> str:
-    figure = f"mean error {gap.value:+.2f} mm (95 % {gap.low:+.2f} to {gap.high:+.2f})"
-    if not np.isfinite(gap.low):
-        return f"{first} and {other} cannot be compared by patient: there is one"
-    if gap.low <= 0 <= gap.high:
-        return f"{first} and {other} cannot be told apart: {figure} of the first"
-    better, worse = (first, other) if gap.value < 0 else (other, first)
-    return f"{better} is better than {worse}: {figure} of {first} against {other}"
+    """Every further encoder against the first by its mean error."""
+    of_method = {row: values for (row, of), values in errors.items() if of == method}
+    first = next(iter(of_method))
+    gaps = against_first(of_method, patients, lambda values: float(values.mean()), seed)
+    return [
+        f"{method}: {gap_words(row, first, gap, 'difference in mean error, mm,', more_is_better=False, digits=2)}"
+        for row, gap in gaps.items()
+    ]

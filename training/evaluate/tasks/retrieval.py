@@ -27,6 +27,7 @@ from ..datasets.cases import Dataset
 from ..datasets.scan_labels import read_words
 from ..embeddings.embed_cases import Embedded, announce_needs, embed_cases
 from ..embeddings.rows import LoadedRow
+from ..metrics.paired import against_first, few_patients_note, gap_words, paired_gap
 from ..metrics.statistics import Interval, interval
 from ..report.tables import Results, Table, cell, write_and_print
 from ..runs.run_folder import Outcome, RunFolder, each, say_broken
@@ -170,8 +171,9 @@ def summarise(
         words.append(_verdict(row, found, asking, seed))
     guess = [*first.random_hits.mean(axis=0), first.random_precision.mean()]
     lines.append(["a random order", *(cell(value) for value in guess)])
-    rows = list(answers)
-    words += [_comparison(rows[0], other, answers, asking, seed) for other in rows[1:]]
+    rows = {row: found.precision for row, found in answers.items()}
+    gaps = against_first(rows, asking, _mean_precision, seed)
+    words += [gap_words(row, next(iter(rows)), gap, "difference in mAP") for row, gap in gaps.items()]
     caption = (
         f"{len(first.queries)} queries among {len(labels)} scans of {len(np.unique(patients))} patients, "
         f"{len(np.unique(labels))} labels. recall@k: share of queries with a scan of their label among the k nearest. "
@@ -180,7 +182,7 @@ def summarise(
     tables = [Table(f"Retrieval, {dataset.name}", COLUMNS, lines, caption)]
     if 1 < len(np.unique(labels[first.queries])) <= MOST_LABELS_SHOWN:
         tables.append(_by_label(labels[first.queries], answers, asking, seed))
-    notes = [dataset.note, *dataset.left_out]
+    notes = [note for note in (dataset.note, *dataset.left_out, few_patients_note(asking)) if note]
     return Results("retrieval", dataset.name, tables, words=words, left_out=dict(broken), notes=notes)
 
 
@@ -211,21 +213,10 @@ def _mean(values: np.ndarray, asking: np.ndarray, seed: int) -> Interval:
 
 
 def _verdict(row: str, found: Answers, asking: np.ndarray, seed: int) -> str:
-    """Whether mAP is more than a random order's, by the interval of the difference query by query."""
-    gap = _mean(found.precision - found.random_precision, asking, seed)
-    figure = f"mAP {found.precision.mean():.3f}, {gap.value:+.3f} against a random order"
-    if not np.isfinite(gap.low):
-        return f"{row}: cannot be judged, too few patients ask ({figure})"
-    spread = f"95 % {gap.low:+.3f} to {gap.high:+.3f}"
-    if gap.low <= 0 <= gap.high:
-        return f"{row}: indistinguishable from a random order ({figure}, {spread})"
-    return f"{row}: {'better' if gap.low > 0 else 'worse'} than a random order ({figure}, {spread})"
+    """Whether mAP is more than a random order's, query by query."""
+    gap = paired_gap(found.precision, found.random_precision, asking, _mean_precision, seed=seed)
+    return f"{gap_words(row, 'a random order', gap, f'mAP {found.precision.mean():.3f}, difference')}"
 
 
-def _comparison(first: str, other: str, answers: Mapping[str, Answers], asking: np.ndarray, seed: int) -> str:
-    gap = _mean(answers[first].precision - answers[other].precision, asking, seed)
-    figure = f"difference in mAP {gap.value:+.3f} (95 % {gap.low:+.3f} to {gap.high:+.3f})"
-    if not np.isfinite(gap.low) or gap.low <= 0 <= gap.high:
-        return f"{first} and {other} cannot be told apart: {figure}"
-    better, worse = (first, other) if gap.value > 0 else (other, first)
-    return f"{better} is better than {worse}: {figure}"
+def _mean_precision(values: np.ndarray) -> float:
+    return float(values.mean())

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tapct_core.errors import UserError
 
-from ..metrics.statistics import Interval, interval
+from ..metrics.paired import against_first, few_patients_note, gap_words
+from ..metrics.statistics import interval
 from ..report.tables import Curves, Results, Table, cell
 from .segmentation_run import RowScores, Task, empty_cases
 
-FIGURES = {"dice": "Dice", "surface_mm": "surface distance, mm", "hausdorff95_mm": "95 % Hausdorff, mm"}
+FIGURES = {
+    "dice": "Dice", "surface_dice": "surface Dice at 2 mm", "surface_mm": "surface distance, mm",
+    "hausdorff95_mm": "95 % Hausdorff, mm",
+}  # fmt: skip
 
 
 def tabulate(
@@ -43,13 +47,17 @@ def tabulate(
     notes = [task.dataset.note, *task.dataset.left_out, _how(task), HOW_SCORED]
     if empty:
         notes.append(f"{len(empty)} tested cases hold none of the classes and enter no mean: {', '.join(empty)}.")
+    if few_patients_note(patients):
+        notes.append(few_patients_note(patients))
     words = comparisons(values, patients)
     return Results(name, task.dataset.name, tables, [_losses(scored), *curves], words, broken, [n for n in notes if n])
 
 
 HOW_SCORED = (
     "Scored on each scan's own grid. A class's figure is its mean over the cases that hold it, a row's mean Dice the "
-    "mean over classes. In brackets: 95 % percentile bootstrap by patient; heads are not trained again for it. Surface "
+    "mean over classes. In brackets: 95 % percentile bootstrap by patient; heads are not trained again for it, and a "
+    "draw of patients without one of the classes does not count. Rows are compared by exchanging their figures patient "
+    "by patient, p adjusted for the number of rows (Holm 1979). Surface "
     "distance: mean symmetric distance of the surfaces (ASSD); classes that were missed altogether have Dice 0 and no "
     "distance, and are counted."
 )
@@ -77,20 +85,25 @@ def mean_over_classes(values: np.ndarray) -> float:
 
 
 def comparisons(values: dict[str, dict[str, np.ndarray]], patients: np.ndarray) -> list[str]:
-    """Each further row against the first in a sentence, by the paired bootstrap over patients."""
-    (first, reference), *others = values.items()
-    words = []
-    for name, own in others:
-        gap = _gap(reference["dice"], own["dice"], patients)
-        figure = f"difference in mean Dice {gap.value:+.3f} (95 % {gap.low:+.3f} to {gap.high:+.3f})"
-        if not np.isfinite(gap.low):
-            words.append(f"{first} and {name} cannot be compared on these cases.")
-        elif gap.low > 0 or gap.high < 0:
-            better, worse = (first, name) if gap.value > 0 else (name, first)
-            words.append(f"{better} is better than {worse}: {figure}.")
-        else:
-            words.append(f"{first} and {name} cannot be told apart on these cases: {figure}.")
-    return words
+    """Each further row against the first in a sentence; see :func:`against_first`."""
+    first = next(iter(values))
+    dice = {name: own["dice"] for name, own in values.items()}
+    gaps = against_first(dice, patients, _mean_of_held(dice[first]))
+    return [gap_words(name, first, gap, "difference in mean Dice") for name, gap in gaps.items()]
+
+
+def _mean_of_held(whole: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Mean over the classes that ``whole`` (cases, classes) holds; NaN for a draw of cases that lacks one of them.
+
+    Averaging the rest instead would give a draw without the hardest class a better mean.
+    """
+    held = np.isfinite(whole).any(axis=0)
+
+    def figure(drawn: np.ndarray) -> float:
+        means = mean_by_class(drawn)[held]
+        return float(means.mean()) if held.any() else float("nan")
+
+    return figure
 
 
 def compute_table(scored: Sequence[RowScores]) -> Table:
@@ -118,9 +131,11 @@ def compute_table(scored: Sequence[RowScores]) -> Table:
 
 def _summary(values: dict, patients: np.ndarray, cases: int, broken: int) -> Table:
     rows = []
-    reference = next(iter(values.values()))["dice"]
+    first = next(iter(values))
+    dice = {name: own["dice"] for name, own in values.items()}
+    gaps = against_first(dice, patients, _mean_of_held(dice[first]))
     for name, own in values.items():
-        gap = _gap(own["dice"], reference, patients)
+        gap = gaps[name].difference if name in gaps else None
         held = own["ml_truth"] > 0
         missed = int((held & (own["ml"] == 0)).sum())
         false = own["ml"][~held]
@@ -129,14 +144,14 @@ def _summary(values: dict, patients: np.ndarray, cases: int, broken: int) -> Tab
                 name,
                 cases,
                 broken,
-                *(_mean(own[figure], patients, 3 if figure == "dice" else 1) for figure in FIGURES),
+                *(_mean(own[figure], patients, 1 if figure.endswith("_mm") else 3) for figure in FIGURES),
                 f"{missed} of {int(held.sum())}",
                 float(false.mean()) if false.size else None,
-                "–" if own["dice"] is reference else cell(gap.value, gap.low, gap.high),
+                "–" if gap is None else cell(gap.value, gap.low, gap.high),
             ]
         )
     columns = [
-        "row", "cases", "left out", "mean Dice", FIGURES["surface_mm"], FIGURES["hausdorff95_mm"], "classes missed",
+        "row", "cases", "left out", "mean Dice", *list(FIGURES.values())[1:], "classes missed",
         "ml found where there is none", "Dice against the first row",
     ]  # fmt: skip
     return Table("Segmentation by a linear head", columns, rows, "Means over classes, every row over the same cases.")
@@ -146,24 +161,15 @@ def _by_class(values: dict, patients: np.ndarray, classes: dict[int, str], figur
     rows = []
     for place, name in enumerate(classes.values()):
         held = int((next(iter(values.values()))["ml_truth"][:, place] > 0).sum())
-        digits = 3 if figure == "dice" else 1
+        digits = 1 if figure.endswith("_mm") else 3
         cells = [_mean(own[figure][:, [place]], patients, digits) for own in values.values()]
         rows.append([name, held, *cells])
     return Table(f"{FIGURES[figure]} by class", ["class", "cases with it", *values], rows)
 
 
 def _mean(values: np.ndarray, patients: np.ndarray, digits: int) -> dict:
-    found = interval(values, patients, mean_over_classes)
+    found = interval(values, patients, _mean_of_held(values))
     return cell(found.value, found.low, found.high, digits)
-
-
-def _gap(first: np.ndarray, second: np.ndarray, patients: np.ndarray) -> Interval:
-    """Mean Dice of ``first`` less that of ``second``, the same patients drawn for both."""
-
-    def figure(pairs: np.ndarray) -> float:
-        return mean_over_classes(pairs[:, 0]) - mean_over_classes(pairs[:, 1])
-
-    return interval(np.stack([first, second], axis=1), patients, figure)
 
 
 def _losses(scored: Sequence[RowScores]) -> Curves:

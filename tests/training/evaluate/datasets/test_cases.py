@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tapct_core.errors import UserError
 from training.evaluate.datasets.cases import Case, Dataset, official_or_seeded, stamp
+from training.evaluate.heads.cross_validation import own_folds
 
 
 def dataset(patients: list[int], splits: list[str] | None = None) -> Dataset:
@@ -49,6 +50,18 @@ def test_the_official_split_is_taken_unless_folds_are_asked_for():
     assert [(fold.train, fold.test) for fold in official.folds] == [(("c0", "c2"), ("c1", "c3"))]
     assert "own split" in official.words
     assert len(official_or_seeded(data, folds=2).folds) == 2
+
+
+def test_a_patient_on_both_sides_of_a_split_is_refused():
+    cases = [Case(f"c{n}", Path("ct"), split=split, group=group) for n, (split, group) in enumerate(
+        [("train", "p1"), ("train", "p2"), ("test", "p1"), ("test", "")]
+    )]  # fmt: skip
+    shared = Dataset("own", tuple(cases))
+    with pytest.raises(UserError, match="c0 and c2 are of one patient"):
+        official_or_seeded(shared)
+    assert len(official_or_seeded(shared, folds=3).folds) == 3
+    with pytest.raises(UserError, match="of one patient"):
+        own_folds(shared)
 
 
 def test_names_are_unique_however_they_are_written():

@@ -61,7 +61,9 @@ def test_what_is_absent_has_no_figure_and_what_is_missed_has_no_distance():
     scores = score_case(label_map(found), label_map(truth), (1, 2, 3))
     assert scores["1"]["dice"] == 0 and scores["1"]["surface_mm"] is None and scores["1"]["ml"] == 0
     assert scores["2"]["dice"] is None and scores["2"]["ml"] > 0 and scores["2"]["ml_truth"] == 0
-    assert scores["3"] == {"dice": None, "surface_mm": None, "hausdorff95_mm": None, "ml": 0.0, "ml_truth": 0.0}
+    assert scores["3"] == {
+        "dice": None, "surface_dice": None, "surface_mm": None, "hausdorff95_mm": None, "ml": 0.0, "ml_truth": 0.0
+    }  # fmt: skip
 
 
 def test_labels_beyond_the_classes_do_not_count():
@@ -81,3 +83,15 @@ def test_a_surface_is_where_a_face_meets_the_outside():
     assert surface(mask).sum() == 26 and not surface(mask)[1, 1, 1]
     mask[0, 0, 0] = False  # a corner that is gone touches its neighbours' faces, not the middle
     assert surface(mask).sum() == 25
+
+
+def test_surface_dice_is_the_share_of_both_surfaces_within_two_millimetres():
+    truth, found = np.zeros((1, 12, 12)), np.zeros((1, 12, 12))
+    truth[0, 2:10, 2:10] = 1
+    found[0, 2:10, 2:7] = 1  # the right edge lies 3.3 mm inside
+    score = score_case(label_map(found), label_map(truth), (1,))["1"]
+    # one slice: every voxel is surface; the truth has columns 1.1, 2.2 and 3.3 mm off, of 8 voxels each
+    assert score["surface_dice"] == pytest.approx((104 - 16) / 104)
+    missed = score_case(label_map(np.zeros_like(truth)), label_map(truth), (1,))["1"]
+    assert missed["surface_dice"] == 0.0
+    assert score_case(label_map(truth), label_map(truth), (1,))["1"]["surface_dice"] == 1.0

@@ -132,3 +132,10 @@ def test_permutations_that_train_again_adjust_for_the_number_of_rows():
     assert retrained_test([0.58], permuted[:1]) == [2 / 5]
     assert np.isnan(retrained_test([float("nan"), 0.9], permuted)[0])
     assert "below chance" in verdict(Interval(0.2, 0.1, 0.4), 1.0, 30)
+
+
+def test_too_few_permutations_are_not_taken_for_no_effect():
+    clear = Interval(0.95, 0.9, 1.0)
+    assert "cannot be judged" in verdict(clear, 1 / 20, 30, least=1 / 20)
+    assert verdict(clear, 1 / 40, 30, least=1 / 40).startswith("better than chance")
+    assert verdict(clear, 0.2, 30, least=1 / 40).startswith("indistinguishable")

@@ -12,9 +12,10 @@ from tapct_core import load_ct, load_labels
 from tapct_core.errors import UserError
 from training.evaluate.__main__ import main
 from training.evaluate.datasets import read_dataset
+from training.evaluate.metrics.statistics import interval
 from training.evaluate.report.tables import read_tables
 from training.evaluate.runs.run_folder import RunFolder
-from training.evaluate.tasks.segmentation_tables import mean_by_class, mean_over_classes
+from training.evaluate.tasks.segmentation_tables import _mean_of_held, mean_by_class, mean_over_classes
 
 from .. import segmented_data as data
 from ..labelled_data import tiny_encoder, write_csv
@@ -230,3 +231,14 @@ def test_two_ranks_share_the_cases_and_agree(own, encoders, launch, store, tmp_p
     for ranks, name in ((1, "one"), (2, "two")):
         launch(ranks, *words, "--out", tmp_path / name, module="training.evaluate")
     assert summary(tmp_path / "one") == summary(tmp_path / "two")
+
+
+def test_a_draw_without_a_class_does_not_average_the_rest():
+    """The rare class is the hard one: its one case left out of a draw must not lift the mean."""
+    dice = np.full((12, 2), np.nan)
+    dice[:, 0], dice[0, 1] = 0.9, 0.1
+    figure = _mean_of_held(dice)
+    assert figure(dice) == pytest.approx(0.5)
+    assert np.isnan(figure(dice[1:]))
+    found = interval(dice, np.arange(12), figure)
+    assert found.high <= 0.5 + 1e-9
