@@ -9,7 +9,6 @@ heads. Waiting means a rate of 0 and not a gradient of 0: moments then follow th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -68,18 +67,28 @@ def set_rates(
         group["weight_decay"] = weight_decay if group["decays"] else 0.0
 
 
-def clip_gradients(parameters: Iterable[Tensor], most: float) -> Tensor:
-    """Scale gradients so that their joint 2-norm is at most ``most`` (0: leave them) -> the norm before, 0-dim.
+def clip_gradients(student: nn.Module, most: float) -> dict[str, Tensor]:
+    """Scale the gradients of each part of ``student`` (encoder, each head) so that their 2-norm is at most ``most``.
 
-    A norm that is not finite leaves the gradients as they are: skipping the step is the caller's decision.
+    Part by part, as DINOv2 does: KoLeo's gradient on the encoder is by far the largest at a small LayerScale, and
+    under one joint norm it would scale the heads' down with its own. ``most`` 0 leaves them as they are, and so does
+    any norm that is not finite: skipping the step is the caller's decision. Returns each part's norm before, 0-dim,
+    and "all", their joint one.
     """
-    parameters = [p for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-    if hasattr(norm, "full_tensor"):  # sharded by FSDP2
-        norm = norm.full_tensor()
-    if most > 0 and bool(torch.isfinite(norm)):
-        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
-    return norm
+    norms = {}
+    for name, part in student.named_children():
+        gradients = [p.grad for p in part.parameters() if p.grad is not None]
+        if gradients:
+            norm = torch.nn.utils.get_total_norm(gradients)
+            norms[name] = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # sharded by FSDP2
+    joint = (
+        torch.linalg.vector_norm(torch.stack(list(norms.values()))) if len(norms) > 1 else next(iter(norms.values()))
+    )
+    if most > 0 and bool(torch.isfinite(joint)):
+        for name, norm in norms.items():
+            parameters = [p for p in student.get_submodule(name).parameters() if p.grad is not None]
+            torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+    return {**norms, "all": joint}
 
 
 def _key(name: str, parameter: Tensor, depth: int, layer_decay: float, patch_embed_lr: float) -> GroupKey:

@@ -126,7 +126,8 @@ def pretrain(config: Config) -> str:
                 [views for views, _ in micro_batches], [mask for _, mask in micro_batches], schedule.temperature(step),
                 spacing_mm=[micro.spacing_mm.to(device) for micro in batch], student=student, sync=sync,
             )  # fmt: skip
-            norm = clip_gradients(model.student.parameters(), config.optim.clip)
+            norms = clip_gradients(model.student, config.optim.clip)
+            norm = norms.pop("all")
             finite = bool(torch.isfinite(report.losses["total"]) & torch.isfinite(norm))
             unsaved = checkpointer.failure()
             # one message for three questions: has every rank numbers, was any told to stop, did any fail to save
@@ -156,7 +157,7 @@ def pretrain(config: Config) -> str:
                     log.record("damaged_scan", done, {"name": words.split()[1], "words": words})
                     log.say(f"skipped: {words}")
                 rates = meter.report(plan.size, crops, plan.size * flops, config.schedule.steps - done)
-                tell(log, alarm, config, done, report, {**schedule.values(step), "gradient_norm": float(norm)}, rates)
+                tell(log, alarm, config, done, report, {**schedule.values(step), **norm_values(norm, norms)}, rates)
             if probe is not None and (done % config.online.every == 0 or done == config.schedule.steps):
                 backbone = teacher_backbone(model)
                 if distributed.is_main():
@@ -188,6 +189,12 @@ def pretrain(config: Config) -> str:
             "Lower optim.lr or lengthen the warm-up"
         )
     return ended
+
+
+def norm_values(joint: torch.Tensor, parts: dict[str, torch.Tensor]) -> dict[str, float]:
+    """What the log says of the gradients: their joint norm, and that of each part where there are several."""
+    own = {f"gradient_norm_{name}": float(norm) for name, norm in parts.items()} if len(parts) > 1 else {}
+    return {"gradient_norm": float(joint), **own}
 
 
 def last_save(checkpointer: Checkpointer, folder: Path) -> None:

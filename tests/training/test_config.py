@@ -131,3 +131,12 @@ def test_where_and_how_long_a_run_goes_is_not_its_recipe():
     assert recipe(a) != recipe(load_config(XS, ["seed=1"])) and recipe(a) != recipe(
         load_config(XS, ["views.n_local=2"])
     )
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if path != XS], ids=lambda path: path.stem)
+def test_what_shapes_the_recipe_stands_in_the_file(path):
+    """Not in a default that a later version could change under a run, and with its source beside it."""
+    written, config = read_yaml(path), load_config(path)
+    for section in ("augment", "mask", "optim"):
+        assert set(written[section]) == set(config.as_dict()[section]), section
+    assert {"aspect", "depth_scale", "global_scale", "local_scale", "flip"} <= set(written["views"])

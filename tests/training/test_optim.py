@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from tapct_core.vit import ViTConfig
 from training.optim import clip_gradients, parameter_groups, set_rates
@@ -94,12 +95,19 @@ def test_set_rates_writes_factor_and_decay(branch):
         assert group["weight_decay"] == (0.3 if group["decays"] else 0.0)
 
 
-def test_clipping():
-    x = [torch.zeros(3, requires_grad=True), torch.zeros(4, requires_grad=True), torch.zeros(2, requires_grad=True)]
-    x[0].grad, x[1].grad = torch.full((3,), 2.0), torch.full((4,), -1.0)
-    assert clip_gradients(x, 0) == pytest.approx(4.0) and x[0].grad[0] == 2.0
-    assert clip_gradients(x, 1.0) == pytest.approx(4.0)
-    assert torch.allclose(x[0].grad, torch.full((3,), 0.5), atol=1e-4)
-    x[0].grad[0] = float("nan")
-    kept = x[1].grad.clone()
-    assert not torch.isfinite(clip_gradients(x, 1e-3)) and torch.equal(x[1].grad, kept)
+def test_each_part_is_clipped_by_its_own_norm():
+    student = nn.ModuleDict({"backbone": nn.Linear(3, 1, bias=False), "dino_head": nn.Linear(4, 1, bias=False)})
+    student["unused"] = nn.Linear(2, 2)
+    body, head = (student[name].weight for name in ("backbone", "dino_head"))
+    body.grad, head.grad = torch.full((1, 3), 200.0), torch.full((1, 4), -1.0)
+    norms = clip_gradients(student, 0)
+    assert norms["backbone"] == pytest.approx(346.41, rel=1e-4) and norms["dino_head"] == pytest.approx(2.0)
+    assert norms["all"] == pytest.approx((3 * 200**2 + 4) ** 0.5) and body.grad[0, 0] == 200 and set(norms) == {
+        "backbone", "dino_head", "all"
+    }  # fmt: skip
+    clip_gradients(student, 3.0)
+    assert float(body.grad.norm()) == pytest.approx(3.0, rel=1e-4)
+    assert torch.equal(head.grad, torch.full((1, 4), -1.0))  # under the limit by itself, whatever the encoder's is
+    head.grad[0, 0] = float("nan")
+    kept = body.grad.clone()
+    assert not torch.isfinite(clip_gradients(student, 1e-3)["all"]) and torch.equal(body.grad, kept)

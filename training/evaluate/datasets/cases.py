@@ -25,6 +25,8 @@ class Case:
     ``labels``  its label map, where the task has one.
     ``split``   the data set's own word for its part: "train", "test", a fold's name; "" where it has none.
     ``group``   cases of one group (a patient) are never parted by a split; "" means the case alone.
+    ``scan_header``  headers of the data set's label maps are known to be wrong in places: one of the scan's shape lies
+                on the scan's grid, whatever its own header says.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Case:
     labels: Path | None = None
     split: str = ""
     group: str = ""
+    scan_header: bool = False
 
     def files(self) -> list[Path]:
         """The files this case consists of."""

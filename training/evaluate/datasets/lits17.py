@@ -1,7 +1,10 @@
 """LiTS17 as it is distributed: volume-N.nii and segmentation-N.nii, in one folder or in its "Training Batch" folders.
 
 131 CTs with labels (1 liver, 2 tumour); the challenge's test labels are not public and it names no split, so a seeded
-one is made. Scans of its test set, test-volume-N.nii, are passed over.
+one is made. Scans of its test set, test-volume-N.nii, are passed over. In some cases the segmentation's header holds
+an identity matrix (LITS_053 in github.com/MIC-DKFZ/nnUNet, issue 2751): its voxels are the scan's, so the scan's header
+is taken. In cases 28 to 47, the 3D-IRCADb ones, the scan's own header may hold one as well: then its spacing of 1 mm
+is false, which nothing here can know.
 """
 
 from __future__ import annotations
@@ -36,5 +39,5 @@ def read(root: Path) -> Dataset:
     for number, volume in found:
         names = [f"segmentation-{number}{suffix}" for suffix in (".nii", ".nii.gz")]
         beside = next((labels[name] for name in names if name in labels), volume.with_name(names[0]))
-        cases.append(Case(f"lits-{number}", volume, beside))
+        cases.append(Case(f"lits-{number}", volume, beside, scan_header=True))
     return Dataset("LiTS17", tuple(cases), CLASSES, note=NOTE)

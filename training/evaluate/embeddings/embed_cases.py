@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tapct_core.embedding import embed, kept_geometry, peak_bytes
@@ -47,7 +48,7 @@ class Embedded:
 
     ``store`` (its key), ``tokens`` [Z, Y, X], ``dim``, ``windows``, ``gflop``, ``megabytes``, ``shape`` and
     ``spacing_mm`` of the scan, ``seconds`` (None where the store had it), ``labels`` {value: voxels} where it has any
-    and ``label_names`` {value: name} as its file gives them.
+    and ``label_names`` {value: name} as its file gives them, ``scan_header``: its own header was wrong.
     """
 
     row: LoadedRow
@@ -101,6 +102,7 @@ def embed_cases(run: RunFolder, row: LoadedRow, cases: Mapping[str, Case], store
             "seconds": seconds,
             "labels": None if labels is None else label_counts(labels),
             "label_names": {} if labels is None else labels.names,
+            "scan_header": labels is not None and labels.geometry is volume.geometry,
         }
 
     outcome = each(
@@ -115,23 +117,35 @@ def embed_cases(run: RunFolder, row: LoadedRow, cases: Mapping[str, Case], store
 
 
 def read_labels(case: Case, volume: CTVolume) -> LabelMap:
-    """The case's label map, checked to lie on the scan's grid. Raises UserError naming what is wrong."""
+    """The case's label map, on the scan's grid. Raises UserError naming what is wrong."""
     if case.labels is None or not case.labels.exists():
         raise UserError(f"its label map {case.labels.name if case.labels else ''} is not there")
     labels = load_labels(case.labels)
-    if not labels.geometry.matches(volume.geometry, tolerance_mm=GRID_TOLERANCE_MM):
-        what = "has another shape" if labels.geometry.shape != volume.geometry.shape else "lies elsewhere"
-        raise UserError(
-            f"its label map {what}: {labels.geometry.shape} at {_mm(labels.geometry.spacing_mm)}, the scan is "
-            f"{volume.geometry.shape} at {_mm(volume.geometry.spacing_mm)}; resample the labels onto the scan"
-        )
-    return labels
+    if labels.geometry.matches(volume.geometry, tolerance_mm=GRID_TOLERANCE_MM):
+        return labels
+    if case.scan_header and labels.source.file_shape == volume.source.file_shape:
+        return _on_grid_of(labels, volume)
+    what = "has another shape" if labels.geometry.shape != volume.geometry.shape else "lies elsewhere"
+    raise UserError(
+        f"its label map {what}: {labels.geometry.shape} at {_mm(labels.geometry.spacing_mm)}, the scan is "
+        f"{volume.geometry.shape} at {_mm(volume.geometry.spacing_mm)}; resample the labels onto the scan"
+    )
+
+
+def labels_of(case: Case) -> LabelMap:
+    """The case's label map once more, after :func:`read_labels` has found it good; the scan is read if need be."""
+    return read_labels(case, load_ct(case.ct)) if case.scan_header else load_labels(case.labels)
+
+
+def _on_grid_of(labels: LabelMap, volume: CTVolume) -> LabelMap:
+    """The label map with the scan's header: voxel by voxel in the order in which both files hold them."""
+    stored = labels.source.orientation.undo(labels.labels)
+    turned = np.ascontiguousarray(volume.source.orientation.apply(stored))
+    return LabelMap(turned, volume.geometry, volume.source, labels.names)
 
 
 def label_counts(labels: LabelMap) -> dict[int, int]:
     """Voxels of each label value that occurs."""
-    import numpy as np
-
     values, counts = np.unique(labels.labels, return_counts=True)
     return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 

@@ -17,6 +17,8 @@ from tapct_core.cli.options import count
 from tapct_core.errors import UserError
 from tapct_core.io import load_ct, load_labels
 
+from ..datasets.cases import Case
+from ..embeddings.embed_cases import read_labels
 from ..report.page import Picture, Section, write_page
 from ..report.pictures import SlicePicture, curves_picture, slices_page
 from ..report.published import published_table
@@ -116,7 +118,9 @@ def _slices(folder: RunFolder, results: Results, cases: Sequence[str] | None, mo
     pictures = []
     for id in chosen:
         try:
-            volume, truth = load_ct(files[id]["ct"]), load_labels(files[id]["labels"])
+            case = Case(id, **{**files[id], "ct": Path(files[id]["ct"]), "labels": Path(files[id]["labels"])})
+            volume = load_ct(case.ct)
+            truth = read_labels(case, volume)
             found = {name: load_labels(segmentation_file(folder, name, id)) for name in list(scores)[:MOST_ROWS]}
         except UserError as error:
             say(f"{id} is not shown: {error}")

@@ -92,7 +92,10 @@ def prepare(folder: RunFolder, name: str, task: Task) -> None:
     # Where the files lie, for the report's pictures; the only paths in the folder.
     folder.write_json(
         "cases.json",
-        {c.id: {"ct": c.ct.absolute(), "labels": c.labels and c.labels.absolute()} for c in task.dataset.cases},
+        {
+            c.id: {"ct": c.ct.absolute(), "labels": c.labels and c.labels.absolute(), "scan_header": c.scan_header}
+            for c in task.dataset.cases
+        },
     )
     for words in task.dataset.left_out:
         say(f"{task.dataset.name}: {words}")

@@ -19,14 +19,14 @@ from pathlib import Path
 
 from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
-from tapct_core.io import load_labels, save_labels
+from tapct_core.io import save_labels
 from tapct_core.probe import LinearProbe
 from tapct_core.probe.conv_blocks import pool_bytes
 from tapct_core.store import FeatureStore
 from tapct_core.volume import LabelMap
 
 from ..datasets.cases import Case, Dataset, Fold, Split
-from ..embeddings.embed_cases import Embedded, embed_cases
+from ..embeddings.embed_cases import Embedded, embed_cases, labels_of
 from ..embeddings.rows import LoadedRow
 from ..heads.linear_conv import fit_linear_conv
 from ..metrics.overlap import score_case
@@ -85,7 +85,7 @@ def evaluate_row(run: RunFolder, store: FeatureStore, row: LoadedRow, task: Task
     def score(case: Case) -> dict:
         began = time.perf_counter()
         probe = head(fold_of[case.id])
-        truth = load_labels(case.labels)
+        truth = labels_of(case)
         prediction = probe.predict(embedded.features(case.id), like=truth)
         save_labels(prediction, segmentation_file(run, row.name, case.id), like=truth.source)
         return {
@@ -207,7 +207,7 @@ class Pairs(Sequence):
         id = self.ids[which]
         if id in self._kept:
             return self._kept[id]
-        pair = (self.embedded.features(id), load_labels(self.embedded.cases[id].labels))
+        pair = (self.embedded.features(id), labels_of(self.embedded.cases[id]))
         if sum(map(_bytes, self._kept.values())) + _bytes(pair) <= KEPT_BYTES:
             self._kept[id] = pair
         return pair

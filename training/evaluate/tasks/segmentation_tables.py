@@ -47,6 +47,12 @@ def tabulate(
     notes = [task.dataset.note, *task.dataset.left_out, _how(task), HOW_SCORED]
     if empty:
         notes.append(f"{len(empty)} tested cases hold none of the classes and enter no mean: {', '.join(empty)}.")
+    taken = [id for id, result in scored[0].embedded.outcome.results.items() if result.get("scan_header")]
+    if taken:
+        notes.append(
+            f"{len(taken)} label maps lie elsewhere by their own headers; of the scan's shape, they were taken to lie "
+            f"on its grid: {', '.join(taken)}."
+        )
     if few_patients_note(patients):
         notes.append(few_patients_note(patients))
     words = comparisons(values, patients)

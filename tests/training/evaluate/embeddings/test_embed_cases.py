@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from tapct_core import embed, load_ct, load_encoder
+from tapct_core import embed, load_ct, load_encoder, load_labels
 from tapct_core.encoders.outputs import Outputs
 from tapct_core.errors import UserError
 from tests.tapct_core.encoders.own_network import SPEC, ConvNet, make
+from training.evaluate.datasets import read_dataset
 from training.evaluate.datasets.cases import Case
 from training.evaluate.embeddings import embed_cases as module
-from training.evaluate.embeddings.embed_cases import announce_needs, embed_cases, open_store
+from training.evaluate.embeddings.embed_cases import announce_needs, embed_cases, labels_of, open_store, read_labels
 from training.evaluate.embeddings.rows import LoadedRow, Row, cut_after, load_rows
 from training.evaluate.runs.run_folder import RunFolder
 
@@ -173,3 +174,23 @@ def test_the_row_of_a_network_of_somebody_elses():
     # 4 x 8 x 8 tokens: 16 kernels of 4^3 voxels, then 24 kernels of 3^3 places of 16; two operations each.
     window = SimpleNamespace(window_tokens=SPEC.window_tokens, windows=np.zeros((3, 3)))
     assert module.gflop(row, window) == pytest.approx(3 * 2 * 256 * (16 * 64 + 24 * 16 * 27) / 1e9)
+
+
+def test_a_label_map_with_a_false_header_takes_the_scans_where_the_data_set_is_known_for_it(tmp_path, data_dir):
+    """As LiTS17 has them: the voxels are the scan's, the header an identity matrix."""
+    import nibabel as nib
+
+    case(data_dir, tmp_path / "volume-0.nii", tmp_path / "segmentation-0.nii", 0)
+    volume, right = load_ct(tmp_path / "volume-0.nii"), load_labels(tmp_path / "segmentation-0.nii")
+    stored = np.array(nib.load(tmp_path / "segmentation-0.nii").dataobj)  # a copy: the file is written over
+    nib.save(nib.Nifti1Image(stored, np.eye(4)), tmp_path / "segmentation-0.nii")
+    (one,) = read_dataset("lits17", tmp_path).cases
+    assert not load_labels(one.labels).geometry.matches(volume.geometry)
+    found = read_labels(one, volume)
+    assert np.array_equal(found.labels, right.labels) and found.geometry is volume.geometry
+    assert np.array_equal(labels_of(one).labels, right.labels)
+    with pytest.raises(UserError, match="lies elsewhere|another shape"):
+        read_labels(replace(one, scan_header=False), volume)
+    nib.save(nib.Nifti1Image(stored[:-1], np.eye(4)), tmp_path / "segmentation-0.nii")
+    with pytest.raises(UserError, match="another shape"):
+        read_labels(one, volume)
