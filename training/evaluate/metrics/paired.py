@@ -71,16 +71,28 @@ def against_first(
     return {name: replace(gap, p=p) for (name, gap), p in zip(gaps.items(), adjusted, strict=True)}
 
 
-def gap_words(own: str, other: str, gap: Gap, what: str, more_is_better: bool = True, digits: int = 3) -> str:
-    """One sentence on two rows, ``gap`` being that of ``own`` less ``other``; its sign is that of what is said."""
+def gap_words(
+    own: str,
+    other: str,
+    gap: Gap,
+    what: str,
+    more_is_better: bool = True,
+    digits: int = 3,
+    fewest: int = FEW_PATIENTS,
+) -> str:
+    """One sentence on two rows, ``gap`` being that of ``own`` less ``other``; its sign is that of what is said.
+
+    Under ``fewest`` patients nothing is called better. Against what is known and not measured, such as the figure of a
+    random order, the test alone decides.
+    """
     d = gap.difference
     if not np.isfinite(d.value):
         return f"{own} and {other} cannot be compared on these cases."
     if (d.value > 0) != more_is_better and d.value != 0:
-        return gap_words(other, own, gap.swapped, what, more_is_better, digits)
+        return gap_words(other, own, gap.swapped, what, more_is_better, digits, fewest)
     span = f" (95 % {d.low:+.{digits}f} to {d.high:+.{digits}f})" if np.isfinite(d.low) else ""
     figure = f"{what} {d.value:+.{digits}f}{span}, p = {gap.p:.2g}"
-    if gap.patients < FEW_PATIENTS:
+    if gap.patients < fewest:
         plural = "s" * (gap.patients != 1)
         return f"{own} and {other}: too few to tell, with {gap.patients} patient{plural} ({figure})."
     if gap.p < LEVEL and (d.low > 0 or d.high < 0):

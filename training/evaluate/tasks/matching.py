@@ -152,6 +152,8 @@ def _comparison(
 ) -> list[str]:
     """Every further encoder against the first by its mean error."""
     of_method = {row: values for (row, of), values in errors.items() if of == method}
+    if not of_method:
+        return []
     first = next(iter(of_method))
     gaps = against_first(of_method, patients, lambda values: float(values.mean()), seed)
     return [

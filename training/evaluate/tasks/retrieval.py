@@ -215,7 +215,7 @@ def _mean(values: np.ndarray, asking: np.ndarray, seed: int) -> Interval:
 def _verdict(row: str, found: Answers, asking: np.ndarray, seed: int) -> str:
     """Whether mAP is more than a random order's, query by query."""
     gap = paired_gap(found.precision, found.random_precision, asking, _mean_precision, seed=seed)
-    return f"{gap_words(row, 'a random order', gap, f'mAP {found.precision.mean():.3f}, difference')}"
+    return gap_words(row, "a random order", gap, f"mAP {found.precision.mean():.3f}, difference", fewest=1)
 
 
 def _mean_precision(values: np.ndarray) -> float:
