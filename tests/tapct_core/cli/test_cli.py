@@ -90,7 +90,6 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, ct, tmp_path):
         (("match", ct, ct, "--points", no_columns, *none), "no column x"),
         (("match", ct, ct, "--points", no_number, *none), "line 3"),
         (("match", ct, ct, "--points", tmp_path / "gone.csv", *none), "does not exist"),
-        (("match", ct, ct, "--point", 9999, 0, 0, *none, "--out", tmp_path / "m.csv"), "outside"),
         (("embed", "--out", tmp_path / "o"), "no CT was given"),
         (("embed", "--list", empty, "--out", tmp_path / "o"), "names no scan"),
         (("embed", truncated, "--out", tmp_path / "o", *none), "truncated"),
