@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class UserError(ValueError):
     """Something about the input is wrong; the message is one line that says what, and what to do.
 
     The commands print it to stderr and exit with code 2, the plugin shows it as a notification;
-    neither shows a traceback.
+    neither shows a traceback. What a file said may be part of it, so line breaks and control characters,
+    which could also drive a terminal, come out as spaces.
     """
+
+    def __str__(self) -> str:
+        return "".join(c if unicodedata.category(c) not in _CONTROLS else " " for c in super().__str__())
+
+
+_CONTROLS = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+"""Categories of characters that are not shown as they stand: controls, marks of direction, halves of a pair."""

@@ -6,6 +6,7 @@ import logging
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -20,6 +21,8 @@ MAX_SHEAR_DEGREES = 0.5
 """Axes may deviate this much from a right angle, for rounding in headers; more is a tilted gantry."""
 HEAD_PACKED = 1 << 16
 """Bytes of a gzip file in which its first few thousand unpacked bytes lie."""
+PIECE = 1 << 20
+"""Bytes of a packed file that are read at a time."""
 DEFLATE_RATIO = 1032
 """The most that deflate can shrink (RFC 1951: 258 bytes by 2 bits), so the most a file can hold per stored byte."""
 FAR_BELOW_AIR, METAL = -1200, 8000
@@ -162,12 +165,16 @@ def whole_labels(raw: np.ndarray, name: str) -> np.ndarray:
     return labels
 
 
-def unpack(packed: bytes, name: str, block: int) -> Iterator[bytes]:
+def unpack(file: BinaryIO, name: str, block: int, most: int) -> Iterator[bytes]:
     """What a gzip or zlib stream of any number of members holds, in parts of at most ``block`` bytes.
 
-    Checksums are verified up to where it is read. Bytes behind the stream that begin no further member are left
-    alone, as gzip does: downloads and backups leave some. Raises UserError for a truncated or damaged stream.
+    ``file`` is read from where it stands, a piece at a time and ``most`` bytes in all: what can be needed at most, so
+    that a sparse file's endless tail is not read. Checksums are verified up to where it is read. Bytes behind the
+    stream that begin no further member are left alone, as gzip does: downloads and backups leave some. Raises
+    UserError for a truncated or damaged stream.
     """
+    pieces = iter(lambda: file.read(min(PIECE, max(0, most - file.tell()))), b"")
+    packed = next(pieces, b"")
     try:
         while packed:
             member = zlib.decompressobj(wbits=47)  # 32 + 15: finds out which of the two it is
@@ -177,20 +184,24 @@ def unpack(packed: bytes, name: str, block: int) -> Iterator[bytes]:
                 if part:
                     yield part
                 elif not packed and not member.eof:
-                    raise UserError(f"{name} is truncated: its compressed data end early; copy it again")
+                    packed = next(pieces, b"")
+                    if not packed:
+                        raise UserError(f"{name} is truncated: its compressed data end early; copy it again")
             packed = member.unused_data.lstrip(b"\0")
+            while len(packed) < 2 and (more := next(pieces, b"")):
+                packed = (packed + more).lstrip(b"\0")
             if packed and not packed.startswith(b"\x1f\x8b"):
-                log.warning("%s: %d bytes behind its compressed data are ignored", name, len(packed))
+                log.warning("%s: bytes behind its compressed data are ignored", name)
                 return
     except zlib.error:
-        raise UserError(f"{name} is truncated or damaged: its data cannot be unpacked; copy it again") from None
+        raise UserError(f"{name} is damaged: its compressed data cannot be unpacked; copy it again") from None
 
 
 def unpacked_head(path: Path, size: int) -> bytes:
     """The first ``size`` bytes inside a gzip file, fewer where it holds no more. Raises UserError for a damaged one."""
     found = b""
     with open(path, "rb") as file:
-        for part in unpack(file.read(HEAD_PACKED), path.name, size):
+        for part in unpack(file, path.name, size, HEAD_PACKED):
             found += part
             if len(found) >= size:
                 break
@@ -198,5 +209,21 @@ def unpacked_head(path: Path, size: int) -> bytes:
 
 
 def house_array(file_array: np.ndarray, orientation: Orientation) -> np.ndarray:
-    """File order -> contiguous (z, y, x); without a copy where the file's order is the house's already."""
-    return np.ascontiguousarray(orientation.apply(file_array))
+    """File order -> contiguous (z, y, x); without a copy where only directions differ from the house's.
+
+    Then the reader's own array is turned where it lies, slice by slice: a scan is never held twice.
+    """
+    turned = file_array.transpose(orientation.axes)
+    if not (turned.flags.c_contiguous and turned.flags.writeable):
+        return np.ascontiguousarray(orientation.apply(file_array))
+    along, *within = orientation.flips
+    if along:
+        for low in range(len(turned) // 2):
+            high = len(turned) - 1 - low
+            kept = turned[low].copy()
+            turned[low], turned[high] = turned[high], kept
+    if any(within):
+        rows, columns = (slice(None, None, -1) if flip else slice(None) for flip in within)
+        for plane in turned:
+            plane[...] = plane[rows, columns].copy()
+    return turned

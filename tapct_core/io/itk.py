@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import bz2
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from ..errors import UserError
 from ..files import require_fits
 from ..volume import CTVolume, LabelMap, Source
-from .checks import DEFLATE_RATIO, hounsfield, house_array, place, unpack, whole_labels
+from .checks import DEFLATE_RATIO, PIECE, hounsfield, house_array, place, unpack, whole_labels
 from .itk_headers import Layout, kind_of, metaimage_layout, nrrd_layout, text_header
 from .sidecar import read_sidecar
 
@@ -103,29 +104,34 @@ def _values(path: Path, layout: Layout, after: int) -> np.ndarray:
     else:
         with open(file, "rb") as handle:
             handle.seek(start)
-            # neither deflate nor bzip2 adds more than a hundredth; what lies behind that is not read
-            packed = handle.read((needed + skip) + (needed + skip) // 100 + (1 << 16))
-        data = _unpacked(packed, layout.encoding, path.name, needed + skip)
+            data = _unpacked(handle, layout.encoding, path.name, needed + skip)
         values = np.frombuffer(data, layout.dtype, offset=skip)
     return values.astype(layout.dtype.newbyteorder("="), copy=False)
 
 
-def _unpacked(packed: bytes, encoding: str, name: str, needed: int) -> bytes:
+def _unpacked(packed: BinaryIO, encoding: str, name: str, needed: int) -> bytes | memoryview:
     """Exactly ``needed`` bytes out of a packed stream, or a UserError; never holds more than that."""
+    # neither deflate nor bzip2 adds more than a hundredth; what lies behind that is not read
+    most = packed.tell() + needed + needed // 100 + (1 << 16)
+    wrong = UserError(f"{name} does not hold what its header says ({needed:,} bytes); copy or convert it again")
     if encoding == "bzip2":
         try:
-            parts = [bz2.BZ2Decompressor().decompress(packed, needed + 1)]
+            data = bz2.BZ2Decompressor().decompress(packed.read(most - packed.tell()), needed + 1)
         except OSError:
             raise UserError(f"{name} is damaged: its compressed data cannot be unpacked; copy it again") from None
-    else:
-        parts = []
-        for part in unpack(packed, name, needed + 1):
-            parts.append(part)
-            if sum(map(len, parts)) > needed:
-                break
-    if sum(map(len, parts)) != needed:
-        raise UserError(f"{name} does not hold what its header says ({needed:,} bytes); copy or convert it again")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        if len(data) != needed:
+            raise wrong
+        return data
+    filled = memoryview(np.empty(needed, np.uint8))
+    held = 0
+    for part in unpack(packed, name, PIECE, most):
+        if held + len(part) > needed:
+            raise wrong
+        filled[held : held + len(part)] = part
+        held += len(part)
+    if held != needed:
+        raise wrong
+    return filled
 
 
 def _slicer_segments(fields: dict[str, str]) -> tuple[dict[int, str], dict[int, tuple[int, int, int]]]:

@@ -21,7 +21,17 @@ from ..errors import UserError
 from ..files import require_fits
 from ..geometry import RAS_FROM_LPS
 from ..volume import CTVolume, LabelMap, Source
-from .checks import DEFLATE_RATIO, HEAD_PACKED, hounsfield, house_array, place, unpack, unpacked_head, whole_labels
+from .checks import (
+    DEFLATE_RATIO,
+    HEAD_PACKED,
+    PIECE,
+    hounsfield,
+    house_array,
+    place,
+    unpack,
+    unpacked_head,
+    whole_labels,
+)
 from .sidecar import read_sidecar
 
 MAGICS = {348: (344, (b"n+1\0",)), 540: (4, (b"n+2\0",))}
@@ -117,24 +127,19 @@ def write_scan(volume: CTVolume, path: Path) -> Path:
     return path
 
 
-def inflate(path: Path, limit: int) -> tuple[bytes, bool]:
+def inflate(path: Path, limit: int) -> tuple[memoryview, bool]:
     """The first ``limit`` bytes inside a gzip file, and whether it holds more; never holds more, whatever it claims."""
-    parts: list[bytes] = []
+    data = memoryview(np.empty(limit, np.uint8))
     held = 0
-    for part in unpack(_packed(path, limit), path.name, limit + 1):
-        parts.append(part)
-        held += len(part)
-        if held > limit:
-            break
-    data = parts[0] if len(parts) == 1 else b"".join(parts)
-    return (data, False) if held <= limit else (data[:limit], True)
-
-
-def _packed(path: Path, unpacked: int) -> bytes:
-    """The bytes of a gzip file that ``unpacked`` ones can need: deflate never adds more than a thousandth (RFC 1951),
-    and whatever lies behind them, in a sparse file perhaps without an end, is not read."""
     with open(path, "rb") as file:
-        return file.read(unpacked + unpacked // 1000 + HEAD_PACKED)
+        # deflate never adds more than a thousandth (RFC 1951)
+        for part in unpack(file, path.name, PIECE, limit + limit // 1000 + HEAD_PACKED):
+            fits = min(len(part), limit - held)
+            data[held : held + fits] = part[:fits]
+            held += fits
+            if fits < len(part):
+                return data, True
+    return data[:held], False
 
 
 def _parse(block: bytes) -> Any:
@@ -265,7 +270,8 @@ def _read_voxels(path: Path, header: Any) -> np.ndarray:
     else:
         more = size >= needed + slice_bytes
         with open(path, "rb") as file:
-            data = b"" if more else file.read(needed)
+            data = memoryview(np.empty(0 if more else needed, np.uint8))
+            data = data[: file.readinto(data)]
     if more:
         raise UserError(f"{path.name} holds more data than its header {shape} says; convert it from the original again")
     if len(data) < needed:

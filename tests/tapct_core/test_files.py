@@ -65,3 +65,9 @@ def test_an_empty_environment_variable_is_none(monkeypatch):
     assert number_from_environment("TAPCT_X", 50.0) == 50.0
     monkeypatch.setenv("TAPCT_X", "0")
     assert number_from_environment("TAPCT_X", 50.0) == 0.0
+
+
+def test_what_a_file_said_cannot_break_a_line_or_drive_a_terminal():
+    said = str(UserError("a\nb\x1b[31m\u202ec\ud800 d  e \u00e9\u00a0f"))
+    assert said == "a b [31m c  d  e \u00e9\u00a0f" and said.encode()
+    assert str(UserError()) == ""
