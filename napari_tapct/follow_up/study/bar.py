@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QGroupBox,
     QHBoxLayout,
+    QInputDialog,
     QLabel,
     QLineEdit,
     QMenu,
@@ -26,7 +27,7 @@ from qtpy.QtWidgets import (
 from tapct_core.errors import UserError
 from tapct_core.export.folder import export_all
 from tapct_core.lesions.study_file import read_study
-from tapct_core.lesions.timepoints import remove_timepoint, snapshot
+from tapct_core.lesions.timepoints import calendar_date, remove_timepoint, set_date, snapshot
 
 from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
@@ -258,7 +259,34 @@ class StudyBar(QGroupBox):
         for scan in self.editor.left_out:
             menu.addAction(f"Add {scan.name}", partial(self.editor.add, scan))
         for timepoint in self.editor.study.timepoints:
+            menu.addAction(f"Date of {timepoint.name} …", partial(self._on_date, timepoint.name))
+        for timepoint in self.editor.study.timepoints:
             menu.addAction(f"Remove {timepoint.name} …", partial(self.remove, timepoint.name))
+
+    def _on_date(self, name: str) -> None:
+        known = self.editor.study.timepoints[self.editor.study.order(name)].date
+        asked = f"Date of {name}, YYYY-MM-DD; it decides the order of time"
+        text, given = QInputDialog.getText(self, "Date", asked, text=known)
+        if given:
+            try:
+                self.give_date(name, text)
+            except UserError as error:
+                show_error(str(error))
+
+    def give_date(self, name: str, text: str) -> None:
+        """A person's date for a time point, and with it its place in time. Raises UserError for what is no date."""
+        day = calendar_date(text)
+        if not day:
+            raise UserError(f"“{text.strip()}” is not a date; type it as YYYY-MM-DD")
+        same = [t.name for t in self.editor.study.timepoints if t.date == day and t.name != name]
+        asked = f"{same[0] if same else ''} is of {day} too. Give {name} the same date?"
+        if same and QMessageBox.question(self, "Two scans of one date", asked) != QMessageBox.Yes:
+            return
+        scan = self.editor.scan_of(name)
+        if scan is not None:
+            self.editor.session.set_date(scan, day)
+        else:
+            self.editor.do(f"date of {name}", lambda study: set_date(study, name, day))
 
     def _on_locate(self, name: str) -> None:
         old = Path(self.editor.study.timepoints[self.editor.study.order(name)].path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapct_core.lesions import ROLES, Lesion, Study
+from tapct_core.lesions.study import State
 
 from .editor import StudyEditor
 
@@ -26,6 +27,18 @@ def set_organ(editor: StudyEditor, lesion: Lesion, organ: str) -> bool:
 def set_node(editor: StudyEditor, lesion: Lesion, node: bool) -> bool:
     """Whether it is a lymph node, of which RECIST reads the short axis; False where it is the same."""
     return _set(editor, lesion, "node", bool(node), f"{lesion.name} {'a' if node else 'no'} lymph node")
+
+
+def set_comment(editor: StudyEditor, lesion: Lesion, timepoint: str, words: str) -> None:
+    """What a reader wants to keep with a finding."""
+    said = f"comment on {lesion.name} at {timepoint}"
+    editor.do(said, lambda study: study.set_comment(lesion.uid, timepoint, words))
+
+
+def relate(editor: StudyEditor, lesion: Lesion, timepoint: str, state: State, other: Lesion) -> None:
+    """A lesion was split from another one ("split"), or has merged into it ("merged"), at a time point."""
+    words = f"{lesion.name} {state} {'from' if state == 'split' else 'into'} {other.name} at {timepoint}"
+    editor.do(words, lambda study: study.relate(lesion.uid, timepoint, state, other.uid, editor.reader))
 
 
 def delete(editor: StudyEditor, lesion: Lesion) -> None:

@@ -22,7 +22,7 @@ from tapct_core.lesions import ROLES, Lesion
 from ...callbacks import living
 from ...keys import SHORTCUTS
 from ..study.editor import StudyEditor
-from ..study.lesion_edits import delete, set_node, set_organ, set_role
+from ..study.lesion_edits import delete, relate, set_comment, set_node, set_organ, set_role
 from .cells import Cells
 from .model import COLUMNS, KEYS, ROLE_WORDS, UID, LesionModel, LesionProxy, is_open
 from .palette import Palette
@@ -218,9 +218,33 @@ class LesionTable(QWidget):
         node.setChecked(lesion.node)
         node.triggered.connect(lambda on: set_node(editor, lesion, on))
         menu.addAction("Organ …", lambda: self._ask_organ(lesion))
+        self._add_finding_actions(menu, lesion)
         menu.addSeparator()
         menu.addAction(_with_key("delete", "Delete from all time points"), self._on_delete)
         return menu
+
+    def _add_finding_actions(self, menu: QMenu, lesion: Lesion) -> None:
+        """What can be said of the lesion at the compared time point, where it has a finding."""
+        editor, timepoint = self._editor, self.model.timepoint
+        finding = lesion.findings.get(timepoint or "")
+        if finding is None:
+            return
+        menu.addSeparator()
+        menu.addAction(f"Comment at {timepoint} …", lambda: self._ask_comment(lesion, timepoint))
+        others = [one for one in editor.study.lesions if one.uid != lesion.uid and timepoint in one.findings]
+        for state, words in (("split", "Split from"), ("merged", "Merged into")):
+            part = menu.addMenu(f"{words} …")
+            part.setEnabled(bool(others) and finding.present)
+            for other in others:
+                part.addAction(other.name).triggered.connect(
+                    lambda _=False, state=state, other=other: relate(editor, lesion, timepoint, state, other)
+                )
+
+    def _ask_comment(self, lesion: Lesion, timepoint: str) -> None:
+        known = lesion.findings[timepoint].comment
+        words, given = QInputDialog.getText(self, "Comment", f"{lesion.name} at {timepoint}", text=known)
+        if given:
+            set_comment(self._editor, lesion, timepoint, words)
 
     def _ask_organ(self, lesion: Lesion) -> None:
         known = sorted({other.organ for other in self._editor.study.lesions if other.organ} | {lesion.organ})

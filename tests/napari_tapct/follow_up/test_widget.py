@@ -207,6 +207,24 @@ def test_removing_a_time_point_with_findings_asks_first(docked, monkeypatch):
     assert study_json(widget.editor.study) == before
 
 
+def test_a_date_decides_the_order_and_one_that_another_scan_has_is_asked_about(docked, monkeypatch):
+    viewer, widget = docked
+    open_two(viewer, widget)
+    bar, editor = widget.study_bar, widget.editor
+    answers = [QMessageBox.No]
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: answers[0])
+    bar.give_date("b", "2024-01-01")
+    assert [t.date for t in editor.study.timepoints] == ["2024-01-01", "2024-02-01"]
+    answers[0] = QMessageBox.Yes
+    bar.give_date("b", "2024-01-01")
+    assert [t.date for t in editor.study.timepoints] == ["2024-01-01", "2024-01-01"]
+    bar.give_date("b", "2023-05-06")
+    assert [t.name for t in editor.study.timepoints] == ["b", "a"] and editor.timepoint == "a"
+    for wrong in ("00000000", "2024-02-30", "yesterday"):
+        with pytest.raises(UserError, match="not a date"):
+            bar.give_date("b", wrong)
+
+
 def test_removing_one_without_findings_does_not_ask(docked, monkeypatch):
     viewer, widget = docked
     open_two(viewer, widget)

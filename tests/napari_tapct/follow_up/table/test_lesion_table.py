@@ -6,7 +6,7 @@ import pytest
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QComboBox, QLineEdit
+from qtpy.QtWidgets import QApplication, QComboBox, QInputDialog, QLineEdit
 
 from napari_tapct.follow_up.table.lesion_table import LesionTable
 from napari_tapct.follow_up.table.model import COLUMNS, KEYS, UID
@@ -178,6 +178,23 @@ def test_the_menu_changes_what_a_lesion_is(table):
     assert "lung 1" not in table.shown() and editor.selected is None
     editor.undo()
     assert table.shown()[0] == "lung 1"
+
+
+def test_the_menu_comments_splits_and_merges(table, monkeypatch):
+    editor = table._editor
+    lesion, other = editor.study.lesions[0], editor.study.lesions[1]
+    timepoint = table.model.timepoint
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("beside the fissure", True))
+    actions = {action.text(): action for action in table.menu_of(lesion).actions()}
+    actions[f"Comment at {timepoint} …"].trigger()
+    assert editor.study.lesions[0].findings[timepoint].comment == "beside the fissure"
+    for words, state in (("Split from …", "split"), ("Merged into …", "merged")):
+        actions = {action.text(): action for action in table.menu_of(editor.study.lesions[0]).actions()}
+        next(one for one in actions[words].menu().actions() if one.text() == other.name).trigger()
+        found = editor.study.lesions[0].findings[timepoint]
+        assert found.state == state and found.related == (other.uid,) and found.decided_by == editor.reader
+    editor.undo()
+    assert editor.study.lesions[0].findings[timepoint].state == "split"
 
 
 def test_delete_key_deletes_what_is_current(table):
