@@ -1,11 +1,10 @@
 """What lies in a folder of any size, as a table: each DICOM series and each volume file a row, from headers alone.
 
-Patients are told apart by a hash of their ID, and no name is read. What would keep a row from being opened is said.
+Patients are told apart by a keyed hash of their ID; no name is read. What would keep a row from being opened is said.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..patient_key import patient_key
 from . import itk, nifti
 from .dicom_frames import frames_of
 from .dicom_groups import one_stack
@@ -127,7 +127,7 @@ def _row(path: Path, header=None, slices: int = 0, spacing: tuple[float, ...] = 
 
     patient = said("PatientID")
     return Row(
-        patient=hashlib.sha256(patient.encode()).hexdigest()[:12] if patient else "",
+        patient=patient_key(patient) if patient else "",
         study=said("StudyInstanceUID"),
         date=date_of(header) if header is not None else "",
         modality=said("Modality"),
