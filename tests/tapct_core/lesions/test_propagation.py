@@ -104,7 +104,7 @@ def test_a_place_that_is_refused_is_a_finding_with_its_reason_and_stops_no_other
 
 def test_grown_masks_carry_how_far_they_are_believed_and_history_counts(scans, study):
     _, after = run_all(study, scans)
-    assert study.lesions[0].findings["before"].plausibility.value == 1
+    assert study.lesions[0].findings["before"].plausibility.value > 0.5
     assert after.masks[study.lesions[0].uid].plausibility == study.lesions[0].findings["after"].plausibility
     again = snapshot(study)
     first = again.lesions[0]
