@@ -45,6 +45,8 @@ CLEAR = 3.0
 """A region whose contrast is this many times the noise has a clear border; chosen on train and dev patients."""
 PREFERRED = 0.1
 """By how much less plausible a clear region may be than what a drawn axis alone gives, and still be taken."""
+MOST_BALLS, CLOSE = 3, 1.0
+"""Balls are tried whose score is this near the best one's; chosen on train and dev patients."""
 LEAST_EFFECT = 0.5
 """A ball that differs less from its shell is noise, and a click there is answered with an error, not with a blob."""
 UNLIKE = 2.0
@@ -85,7 +87,7 @@ def grow_mask(
         if point is None and marks is None:
             raise UserError("say where the lesion is: a point, an axis, a box, an outline, strokes or a mask")
         return _clicked(volume, point, features, reach_mm, marks)
-    best = max((_grown(volume, one, features, marks)[0] for one in given), key=lambda mask: mask.plausibility)
+    best = _best(volume, given, features, marks)
     if axis is None:
         return best
     clear = _clear_region(volume, given[0], features, marks)
@@ -136,9 +138,9 @@ def _clicked(
             return mask
     balls = balls_at(volume, point, reach_mm)
     if balls and (balls[0].effect >= LEAST_EFFECT or painted):
-        best = balls[0]
-        prompt = from_ball(best.middle_lps_mm, best.radius_mm, point, reach_mm)
-        return _grown(volume, prompt, features, marks)[0]
+        close = [ball for ball in balls[:MOST_BALLS] if ball.score >= balls[0].score - CLOSE]
+        prompts = [from_ball(ball.middle_lps_mm, ball.radius_mm, point, reach_mm) for ball in close]
+        return _best(volume, prompts, features, marks)
     if region is not None:
         return mask
     raise UserError("nothing stands out at this point, so no mask can be grown; draw its long axis, or paint it")
@@ -162,6 +164,11 @@ def _clear_region(
     )
     mask, looks = _grown(volume, on_axis, features, marks)
     return mask if looks.contrast >= CLEAR else None
+
+
+def _best(volume: CTVolume, prompts: list[Prompt], features: FeatureMap | None, marks: Marks | None) -> GrownMask:
+    """The most plausible mask of several expectations."""
+    return max((_grown(volume, one, features, marks)[0] for one in prompts), key=lambda mask: mask.plausibility)
 
 
 def _grown(
