@@ -38,6 +38,7 @@ from tapct_core.synthetic import HARD, STANDARD, FollowUp, make_follow_up
 from tapct_core.synthetic_lesions import SyntheticLesion
 from tapct_core.volume import CTVolume, LabelMap
 
+SCANS = ("baseline", "STANDARD", "HARD", "real")
 OFF_MM = 2.0
 AXIS_MM, OUTLINE_MM, BALL = 1.5, 2.0, 0.84
 
@@ -276,12 +277,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TAPCT_DATA", "../shared/data")))
     parser.add_argument("--split", choices=tuple(PATIENTS), default="test")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scans", nargs="+", choices=SCANS, default=SCANS, help="which of them to measure")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     args = parser.parse_args()
     found = [*cases(args.data, args.split, range(args.seeds)), *drawn(args.data)]
     kinds = [(scan, tissue) for scan in ("baseline", "STANDARD", "HARD") for tissue in ("lung", "soft")]
     rows = []
-    for scan, tissue in [*kinds, ("real", "lung lesion"), ("real", "sarcoma in muscle")]:
+    kinds += [("real", "lung lesion"), ("real", "sarcoma in muscle")]
+    for scan, tissue in [kind for kind in kinds if kind[0] in args.scans]:
         some = [case for case in found if (case.scan, case.tissue) == (scan, tissue)]
         for name, grow in ROWS.items():
             fit = [case for case in some if grow is not by_carried or case.before is not None]
@@ -291,7 +294,8 @@ def main() -> None:
     header = ["scan", "tissue", "from", "lesions", "refused", "Dice", "diameter within 20 %", "over 1.5 x", "under 2/3"]
     text = [markdown_table([*header, "plausibility", "s"], rows), LEGEND]
     if args.out:
-        command = f"python -m benchmarks.growing --split {args.split} --seeds {args.seeds}"
+        chosen = "" if tuple(args.scans) == SCANS else f" --scans {' '.join(args.scans)}"
+        command = f"python -m benchmarks.growing --split {args.split} --seeds {args.seeds}{chosen}"
         write_page(args.out, "Lesion masks", command, text)
 
 

@@ -87,8 +87,8 @@ def grow_mask(
         if point is None and marks is None:
             raise UserError("say where the lesion is: a point, an axis, a box, an outline, strokes or a mask")
         return _clicked(volume, point, features, reach_mm, marks)
-    best = _best(volume, given, features, marks)
-    if axis is None:
+    best, looks = _best(volume, given, features, marks)
+    if axis is None or looks.contrast < CLEAR:
         return best
     clear = _clear_region(volume, given[0], features, marks)
     return clear if clear is not None and clear.plausibility > best.plausibility - PREFERRED else best
@@ -140,7 +140,7 @@ def _clicked(
     if balls and (balls[0].effect >= LEAST_EFFECT or painted):
         close = [ball for ball in balls[:MOST_BALLS] if ball.score >= balls[0].score - CLOSE]
         prompts = [from_ball(ball.middle_lps_mm, ball.radius_mm, point, reach_mm) for ball in close]
-        return _best(volume, prompts, features, marks)
+        return _best(volume, prompts, features, marks)[0]
     if region is not None:
         return mask
     raise UserError("nothing stands out at this point, so no mask can be grown; draw its long axis, or paint it")
@@ -166,9 +166,11 @@ def _clear_region(
     return mask if looks.contrast >= CLEAR else None
 
 
-def _best(volume: CTVolume, prompts: list[Prompt], features: FeatureMap | None, marks: Marks | None) -> GrownMask:
+def _best(
+    volume: CTVolume, prompts: list[Prompt], features: FeatureMap | None, marks: Marks | None
+) -> tuple[GrownMask, Looks]:
     """The most plausible mask of several expectations."""
-    return max((_grown(volume, one, features, marks)[0] for one in prompts), key=lambda mask: mask.plausibility)
+    return max((_grown(volume, one, features, marks) for one in prompts), key=lambda found: found[0].plausibility)
 
 
 def _grown(

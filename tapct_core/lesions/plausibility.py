@@ -58,11 +58,17 @@ class Walked:
     def at(self, level: float) -> np.ndarray:
         """The mask with its border drawn at a probability, bool (z, y, x) in the box: what hangs together with what
         is certainly inside, without holes. At the least that."""
-        drawn = ((self.fine > level) | self.inside) & ~self.outside
+        out = np.zeros(self.fine.shape, bool)
+        could = (self.fine > level) | self.inside
+        if not could.any():
+            return out
+        spans = ndimage.find_objects(could.view(np.uint8))[0]
+        drawn = could[spans] & ~self.outside[spans]
         parts, _ = ndimage.label(drawn)
-        touched = np.unique(parts[self.inside])
+        touched = np.unique(parts[self.inside[spans] & drawn])
         drawn = np.isin(parts, touched[touched > 0])
-        return ndimage.binary_fill_holes(drawn) & ~self.outside
+        out[spans] = ndimage.binary_fill_holes(drawn) & ~self.outside[spans]
+        return out
 
     def long_axis_mm(self, drawn: np.ndarray) -> float:
         """Longest axial diameter of a mask in the box; 0 for an empty one."""

@@ -15,7 +15,7 @@ from scipy import ndimage
 from ..errors import UserError
 from ..geometry import Geometry
 from ..volume import LabelMap
-from .shapes import Ellipsoid, Shape, Template, ball
+from .shapes import AROUND_MM, Ellipsoid, Shape, Template, ball
 from .study import Mask
 
 BACKGROUND = "background"
@@ -154,20 +154,18 @@ def from_outline(outline: LabelMap, geometry: Geometry) -> Prompt:
     for z in slices:
         filled[z] = ndimage.binary_fill_holes(drawn[z])
     mask = Mask.from_array(_between(filled, slices))
-    flat = Template.of(mask, geometry)
-    radius = np.sqrt(filled[slices].sum(axis=(1, 2)).max() * np.prod(geometry.spacing_mm[1:]) / np.pi)
-    shape = _Swollen(flat, geometry, slices, TALL * float(radius), float(radius))
+    radius = float(np.sqrt(filled.sum(axis=(1, 2)).max() * np.prod(geometry.spacing_mm[1:]) / np.pi))
+    shape = _Slices.of(mask, geometry, radius)
     middle = geometry.to_world(np.argwhere(mask.voxels).mean(axis=0) + mask.start)
 
     def outside(grid: Geometry) -> np.ndarray:
-        at = geometry.to_index(_places(grid))[..., 0]
-        within = (at > slices[0] - 0.5) & (at < slices[-1] + 0.5)
-        return within & (flat.distance(grid) > OFF_MM + 0.25 * radius)
+        beyond, away = shape.distances(grid)
+        return (away <= 0.5 * geometry.spacing_mm[0]) & (beyond > OFF_MM + 0.25 * radius)
 
     give = float(np.clip(OFF_MM / radius / 2, 0.1, 0.3))
     deep = np.argwhere(mask.voxels & _deep(mask, geometry, OFF_MM + 0.15 * radius)) + mask.start
     points = geometry.to_world(deep if len(deep) else np.rint(geometry.to_index(middle))[None])
-    return Prompt(shape, middle, 2 * float(radius), give, points, outside)
+    return Prompt(shape, middle, 2 * radius, give, points, outside)
 
 
 def from_ball(middle_lps_mm: np.ndarray, radius_mm: float, point_lps_mm: np.ndarray, reach_mm: float) -> Prompt:
@@ -196,31 +194,58 @@ def from_mask(mask: Mask, geometry: Geometry, give_mm: float = EDGE_MM, guessed:
 
 
 @dataclass(frozen=True, eq=False)
-class _Swollen:
-    """A template of slices, which goes on across them as an ellipsoid would."""
+class _Slices:
+    """A shape known in slices ``first`` to ``last`` of ``geometry``, which goes on across them as an ellipsoid would.
 
-    template: Template
-    grid_of_slices: Geometry
-    slices: np.ndarray
-    tall_mm: float
+    ``beyond_mm`` (slices, y, x): signed distance to the outline in its slice, negative inside, from pixel ``corner``.
+    """
+
+    beyond_mm: np.ndarray
+    geometry: Geometry
+    first: int
+    corner: np.ndarray
     radius_mm: float
 
+    @classmethod
+    def of(cls, mask: Mask, geometry: Geometry, radius_mm: float) -> _Slices:
+        """``mask`` has something in each of its slices."""
+        _, y, x = geometry.spacing_mm
+        margin = int(np.ceil((AROUND_MM + radius_mm) / min(y, x)))
+        voxels = np.pad(mask.voxels, ((0, 0), (margin, margin), (margin, margin)))
+        half = 0.5 * min(y, x)
+        beyond = [
+            ndimage.distance_transform_edt(~part, sampling=(y, x))
+            - ndimage.distance_transform_edt(part, sampling=(y, x))
+            + np.where(part, half, -half)
+            for part in voxels
+        ]
+        return cls(
+            np.stack(beyond).astype(np.float32), geometry, mask.start[0], np.array(mask.start[1:]) - margin, radius_mm
+        )
+
+    @property
+    def half_mm(self) -> float:
+        """Half of the height over the drawn slices."""
+        return (len(self.beyond_mm) - 1) / 2 * self.geometry.spacing_mm[0]
+
     def reach_mm(self, far: float) -> float:
-        """See :class:`Template`."""
-        return max(self.template.reach_mm(far), far * self.tall_mm)
+        """See :class:`~tapct_core.lesions.shapes.Template`."""
+        margin = AROUND_MM + self.radius_mm
+        sides = np.array(self.beyond_mm.shape[1:]) * self.geometry.spacing_mm[1:] / 2 - margin
+        return max(float(sides.max()) + (far - 1) * self.radius_mm, self.half_mm + far * self.radius_mm)
+
+    def distances(self, grid: Geometry) -> tuple[np.ndarray, np.ndarray]:
+        """mm beyond the outline of the nearest drawn slice, negative inside, and mm away from that slice."""
+        at = self.geometry.to_index(_places(grid))
+        held = np.clip(at[..., 0], self.first, self.first + len(self.beyond_mm) - 1)
+        away = np.abs(at[..., 0] - held) * self.geometry.spacing_mm[0]
+        index = np.stack([held - self.first, *(at[..., a + 1] - self.corner[a] for a in (0, 1))])
+        return ndimage.map_coordinates(self.beyond_mm, index, order=1, mode="nearest", output=np.float32), away
 
     def rho(self, grid: Geometry) -> np.ndarray:
-        """See :class:`Template`."""
-        at = self.grid_of_slices.to_index(_places(grid))
-        held = np.clip(at[..., 0], self.slices[0], self.slices[-1])
-        away = np.abs(at[..., 0] - held) * self.grid_of_slices.spacing_mm[0]
-        at[..., 0] = held
-        index = self.template.grid.to_index(self.grid_of_slices.to_world(at))
-        beyond = ndimage.map_coordinates(
-            self.template.beyond_mm, np.moveaxis(index, -1, 0), order=1, mode="nearest", output=np.float32
-        )
-        half = (self.slices[-1] - self.slices[0]) / 2 * self.grid_of_slices.spacing_mm[0]
-        tall = max(self.tall_mm - half, 0.5 * self.grid_of_slices.spacing_mm[0])
+        """See :class:`~tapct_core.lesions.shapes.Template`."""
+        beyond, away = self.distances(grid)
+        tall = max(TALL * self.radius_mm - self.half_mm, 0.5 * self.geometry.spacing_mm[0])
         return np.hypot(np.maximum(1 + beyond / self.radius_mm, 0), away / tall).astype(np.float32)
 
 
