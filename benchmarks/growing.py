@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,12 +57,13 @@ class Case(NamedTuple):
 Grow = Callable[[Case], Mask]
 
 
-def cases(data: Path, split: str, seeds: range) -> Iterator[Case]:
+def cases(data: Path, split: str, seeds: range, scans: Sequence[str]) -> Iterator[Case]:
     """Every lesion that is there, in the baselines and in both kinds of follow-up."""
     rng = np.random.default_rng(0)
     for name in PATIENTS[split]:
         volume = load_ct(data / name)
-        for kind, spec in {"STANDARD": STANDARD, "HARD": HARD}.items():
+        wanted = {"STANDARD": STANDARD} if {"baseline", "STANDARD"} & set(scans) else {}
+        for kind, spec in (wanted | ({"HARD": HARD} if "HARD" in scans else {})).items():
             for seed in seeds:
                 pair = make_follow_up(volume, spec, seed=seed)
                 for one in pair.lesions:
@@ -280,7 +281,9 @@ def main() -> None:
     parser.add_argument("--scans", nargs="+", choices=SCANS, default=SCANS, help="which of them to measure")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file")
     args = parser.parse_args()
-    found = [*cases(args.data, args.split, range(args.seeds)), *drawn(args.data)]
+    found = list(cases(args.data, args.split, range(args.seeds), args.scans))
+    if "real" in args.scans:
+        found += drawn(args.data)
     kinds = [(scan, tissue) for scan in ("baseline", "STANDARD", "HARD") for tissue in ("lung", "soft")]
     rows = []
     kinds += [("real", "lung lesion"), ("real", "sarcoma in muscle")]

@@ -88,7 +88,8 @@ def grow_mask(
             raise UserError("say where the lesion is: a point, an axis, a box, an outline, strokes or a mask")
         return _clicked(volume, point, features, reach_mm, marks)
     best, looks = _best(volume, given, features, marks)
-    if axis is None or looks.contrast < CLEAR:
+    carried = point is not None and isinstance(prior, Carried)
+    if not (axis is not None or carried) or looks.contrast < CLEAR:
         return best
     clear = _clear_region(volume, given[0], features, marks)
     return clear if clear is not None and clear.plausibility > best.plausibility - PREFERRED else best
@@ -149,7 +150,7 @@ def _clicked(
 def _clear_region(
     volume: CTVolume, drawn: Prompt, features: FeatureMap | None, marks: Marks | None
 ) -> GrownMask | None:
-    """Where the border is clear, as in lung, the region on a drawn axis knows the shape better than a ball does."""
+    """Where the border is clear, as in lung, the region at a place knows the shape better than an expectation does."""
     reach = max(REACH_MM, drawn.size_mm)
     region = distinct_region(volume, drawn.points[len(drawn.points) // 2], features, reach)
     if region is None:
