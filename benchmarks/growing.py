@@ -57,13 +57,13 @@ class Case(NamedTuple):
 Grow = Callable[[Case], Mask]
 
 
-def cases(data: Path, split: str, seeds: range, scans: Sequence[str]) -> Iterator[Case]:
+def cases(data: Path, split: str, seeds: range, kinds: Sequence[str]) -> Iterator[Case]:
     """Every lesion that is there, in the baselines and in both kinds of follow-up."""
     rng = np.random.default_rng(0)
     for name in PATIENTS[split]:
         volume = load_ct(data / name)
-        wanted = {"STANDARD": STANDARD} if {"baseline", "STANDARD"} & set(scans) else {}
-        for kind, spec in (wanted | ({"HARD": HARD} if "HARD" in scans else {})).items():
+        wanted = {"STANDARD": STANDARD} if {"baseline", "STANDARD"} & set(kinds) else {}
+        for kind, spec in (wanted | ({"HARD": HARD} if "HARD" in kinds else {})).items():
             for seed in seeds:
                 pair = make_follow_up(volume, spec, seed=seed)
                 for one in pair.lesions:
@@ -74,7 +74,7 @@ def cases(data: Path, split: str, seeds: range, scans: Sequence[str]) -> Iterato
                         off = rng.normal(size=3)
                         off *= rng.uniform(0, OFF_MM) / np.linalg.norm(off)
                         point = np.array(middle) + off
-                        if truth.sum() >= 3 and where.geometry.contains(point):
+                        if scan in kinds and truth.sum() >= 3 and where.geometry.contains(point):
                             place = tuple(float(c) for c in point)
                             before = None if scan == "baseline" else carried(pair, one, place)
                             yield Case(scan, one.tissue, where, Mask.from_array(truth), place, before)

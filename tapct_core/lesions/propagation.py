@@ -27,9 +27,6 @@ from .tracking import (
     source_timepoint,
 )
 
-EarlierMask = tuple[Mask, CTVolume, Point]
-"""A mask, its scan, and the lesion's place (LPS mm) there."""
-
 
 class Scans(Protocol):
     """The scans of a study by time point's name, as far as they are at hand."""
@@ -118,8 +115,7 @@ def run_all(
         for place, lesion in enumerate(study.lesions, start=2):
             if cancelled():
                 return
-            before = _earlier_mask(study, lesion, name, scans)
-            step.masks.update(grown(study, lesion, name, volume, scans.features(name), step.notes, before))
+            step.masks.update(grown(study, lesion, name, volume, scans.features(name), step.notes))
             report(number * of_one + min(place, of_one), len(names) * of_one)
         step.put_into(study)
         report((number + 1) * of_one, len(names) * of_one)  # also where lesions took over marks
@@ -157,42 +153,22 @@ def sources(study: Study, timepoint: str) -> list[str]:
 
 
 def grown(
-    study: Study,
-    lesion: Lesion,
-    timepoint: str,
-    volume: CTVolume,
-    features: FeatureMap | None,
-    notes: list[str],
-    before: EarlierMask | None = None,
+    study: Study, lesion: Lesion, timepoint: str, volume: CTVolume, features: FeatureMap | None, notes: list[str]
 ) -> dict[str, Grown]:
-    """A mask for a lesion that has a place here and none yet; why there is none goes into ``notes``.
-
-    ``before``: its mask in an earlier scan, which says what to expect.
-    """
+    """A mask for a lesion that has a place here and none yet; why there is none goes into ``notes``."""
     finding = lesion.findings.get(timepoint)
     if finding is None or not finding.present or not _unmeasured(finding):
         return {}
-    from .carried import Carried  # scipy and torch, which nothing else here needs
-    from .grow import grow_mask
+    from .grow import grow_mask  # scipy and torch, which nothing else here needs
 
     try:
-        prior = None if before is None else Carried.to(*before, finding.point_lps_mm)
-        mask = grow_mask(volume, finding.point_lps_mm, features, prior=prior)
+        mask = grow_mask(volume, finding.point_lps_mm, features)
         measured = mask.measure(volume)
         believed = check_measurement(mask, measured, volume, earlier_measurement(study, lesion, timepoint))
         return {lesion.uid: Grown(finding.point_lps_mm, mask, measured, believed)}
     except UserError as error:
         notes.append(f"{lesion.name} at {timepoint} is not measured: {error}")
         return {}
-
-
-def _earlier_mask(study: Study, lesion: Lesion, timepoint: str, scans: Scans) -> EarlierMask | None:
-    """The mask from which a lesion is followed to a time point; None where there is none that may be counted on."""
-    source = source_timepoint(study, lesion, timepoint)
-    finding = None if source is None or source not in scans else lesion.findings[source]
-    if finding is None or finding.mask is None or finding.counted is None:
-        return None
-    return finding.mask, scans.volume(source), finding.point_lps_mm
 
 
 def to_verify(study: Study) -> list[tuple[str, str]]:
