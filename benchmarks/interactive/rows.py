@@ -77,9 +77,8 @@ class WithoutFineBorders(Delineation):
     """Cells are the answer."""
 
     def _tile(self, answer, tile, cancel):
-        first = tile.start * self.grid.block[0]
-        labels = self.grid.up(answer.labels[tile] + 1)
-        return self._part(answer.marks, labels[: self.volume.hu.shape[0] - first], first, final=True)
+        labels = self.grid.up(answer.labels[tile] + 1, tile.start)
+        return self._part(answer.marks, labels, tile.start * self.grid.block[0], final=True)
 
 
 @dataclass

@@ -229,17 +229,11 @@ class Delineation:
         found = self._walked(lattice, seeds, prior, start, cancel)
         labels = np.zeros(body.shape, np.uint8)
         labels[body] = found.argmax(axis=1) + 1
-        first = 0 if reach == SLICE_CELLS else span.start * grid.block[0]
+        first = span.start * grid.block[0]
+        voxels = grid.up(labels, span.start)
         if reach == SLICE_CELLS:
-            labels, first = labels[cell - span.start : cell - span.start + 1], view
-            cells = labels.repeat(grid.block[1], axis=1).repeat(grid.block[2], axis=2)
-        else:
-            cells = labels
-            for axis, times in enumerate(grid.block):
-                cells = cells.repeat(times, axis=axis)
-        height, width = self.volume.hu.shape[1:]
-        cells = cells[: self.volume.hu.shape[0] - first, :height, :width]
-        return self._part(marks, cells, first, final=False)
+            voxels, first = voxels[view - first : view - first + 1], view
+        return self._part(marks, voxels, first, final=False)
 
     def _tile(self, answer: Answer, tile: slice, cancel: Cancel | None) -> Part:
         _stop(cancel)

@@ -7,7 +7,7 @@ from scipy import ndimage, sparse
 
 from .grid import WorkGrid
 from .multigrid import Cancel, Level
-from .walker import FLOOR, Lattice, certainty, edge_hu, noise_beta
+from .walker import FLOOR, Lattice, certainty, edge_hu
 
 TILE_CELLS = 12
 """Cells along z of a tile, the part that is walked at a time; fixed, so that it is the same tile in whatever order."""
@@ -39,7 +39,7 @@ def fine_labels(
     first, last = max(0, tile.start - 1), min(labels.shape[0], tile.stop + 1)
     voxels = slice(first * grid.block[0], min(last * grid.block[0], grid.volume.hu.shape[0]))
     part = np.maximum(labels[first:last], 0)
-    out = _grown(labels[first:last] + 1, grid, voxels).astype(np.uint8)
+    out = grid.up(labels[first:last] + 1, first).astype(np.uint8)
     if grid.block != (1, 1, 1):
         band = _band(part, painted, grid) & grid.body[first:last]
         if band.any():
@@ -50,7 +50,8 @@ def fine_labels(
 
 def _band(labels: np.ndarray, painted: np.ndarray, grid: WorkGrid) -> np.ndarray:
     """Cells at a border, and round strokes that the coarse grid does not follow."""
-    band = ndimage.maximum_filter(labels, 3) != ndimage.minimum_filter(labels, 3)
+    cross = ndimage.generate_binary_structure(3, 1)
+    band = ndimage.maximum_filter(labels, footprint=cross) != ndimage.minimum_filter(labels, footprint=cross)
     voxel = np.argwhere(painted)
     if len(voxel):
         cell = tuple((voxel // grid.block).T)
@@ -84,20 +85,20 @@ def _walk(
     scan = (slice(first_voxel + start[0], first_voxel + stop[0]), *inner[1:])
     spacing = grid.volume.geometry.spacing_mm
     hu = edge_hu(grid.volume.hu[scan], spacing)
-    flat = np.flatnonzero(mask)
-    seeds = painted[inner].ravel()[flat].astype(np.int32)
+    index = np.nonzero(mask)
+    seeds = painted[inner][index].astype(np.int32)
     near = np.unique(labels[tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)])
     classes = np.union1d(near, np.unique(seeds[seeds > 0]) - 1).astype(int)
     if len(classes) < 2:
         return
     lookup = np.zeros(probabilities.shape[1] + 1, np.int32)
     lookup[classes + 1] = np.arange(1, len(classes) + 1)
-    prior = _interpolated(grid, labels, probabilities, first, classes, flat, mask.shape, start)
-    lattice = band_lattice(hu, spacing, mask, flat)
+    prior = _interpolated(grid, labels, probabilities, first, classes, index, start)
+    lattice = band_lattice(hu, spacing, grid.fine_beta, mask, index)
     tie = (lattice.step_mm / ELL_MM) ** 2 * (0.1 + 0.9 * certainty(prior.T))
     found = lattice.solve(lookup[seeds], len(classes), prior, tie.astype(np.float32), None, TOLERANCE, cancel)
     part = out[inner]
-    part[mask] = (classes[found.argmax(axis=1)] + 1).astype(np.uint8)
+    part[index] = (classes[found.argmax(axis=1)] + 1).astype(np.uint8)
 
 
 def _interpolated(
@@ -106,60 +107,60 @@ def _interpolated(
     probabilities: np.ndarray,
     first: int,
     classes: np.ndarray,
-    flat: np.ndarray,
-    shape: tuple[int, ...],
+    index: tuple[np.ndarray, ...],
     start: list[int],
 ) -> np.ndarray:
-    """Probabilities (m, len(classes)) at the voxels ``flat`` of a box, interpolated linearly between cells.
+    """Probabilities (m, len(classes)) at the voxels ``index`` of a box, interpolated linearly between cells.
 
     A cell whose label is not the likeliest, being tidied away, counts as sure of its label.
     """
-    number = grid.cells[first : first + len(labels)]
-    own = number.ravel()
+    own = grid.cells[first : first + len(labels)].ravel()
+    flat = labels.ravel()
     body = own >= 0
-    index = np.unravel_index(flat, shape)
-    place = [(i + s + 0.5) / b - 0.5 for i, s, b in zip(index, start, grid.block, strict=True)]
-    out = np.empty((len(flat), len(classes)), np.float32)
-    best = np.zeros(len(own), np.int64)
-    best[body] = probabilities[own[body]].argmax(axis=1)
-    moved = best != labels.ravel()
-    for k, value in enumerate(classes):
-        field = np.full(len(own), float(value == 0), np.float32)
-        field[body] = probabilities[own[body], value]
-        field[moved] = labels.ravel()[moved] == value
-        out[:, k] = ndimage.map_coordinates(field.reshape(labels.shape), place, order=1, mode="nearest")
+    fields = (flat[:, None] == classes).astype(np.float32)
+    rows = probabilities[own[body]]
+    kept = rows.argmax(axis=1) == flat[body]
+    fields[np.flatnonzero(body)[kept]] = rows[kept][:, classes]
+    low, high, share = [], [], []
+    for i, s, b, n in zip(index, start, grid.block, labels.shape, strict=True):
+        at = np.clip((np.arange(i.max() + 1) + s + 0.5) / b - 0.5, 0, n - 1)
+        below = np.minimum(at.astype(np.int32), max(n - 2, 0))
+        low.append(below[i])
+        high.append(np.minimum(below + 1, n - 1)[i])
+        share.append((at - below).astype(np.float32)[i])
+    out = np.zeros((len(index[0]), len(classes)), np.float32)
+    for corner in range(8):
+        sides = [corner >> axis & 1 for axis in range(3)]
+        z, y, x = (high[a] if side else low[a] for a, side in enumerate(sides))
+        weight = np.prod([share[a] if side else 1 - share[a] for a, side in enumerate(sides)], axis=0)
+        cell = (z * labels.shape[1] + y) * labels.shape[2] + x
+        out += weight[:, None] * fields[cell]
     total = out.sum(axis=1, keepdims=True)
     return np.divide(out, total, out=np.full_like(out, 1 / len(classes)), where=total > 1e-6)
 
 
-def band_lattice(hu: np.ndarray, spacing_mm: tuple[float, float, float], mask: np.ndarray, flat: np.ndarray) -> Lattice:
-    """As :meth:`Lattice.of`, for a mask that fills little of its box: HU are compared at its voxels only, and one level
-    is enough where borders move by a cell."""
-    number = np.full(mask.size, -1, np.int32)
-    number[flat] = np.arange(len(flat), dtype=np.int32)
-    values = hu.ravel()[flat]
-    beta = noise_beta(hu, mask)
-    rows, columns, weights = [], [], []
-    stride = [mask.shape[1] * mask.shape[2], mask.shape[2], 1]
-    index = np.unravel_index(flat, mask.shape)
+def band_lattice(
+    hu: np.ndarray, spacing_mm: tuple[float, float, float], beta: float, mask: np.ndarray, index: tuple[np.ndarray, ...]
+) -> Lattice:
+    """As :meth:`Lattice.of`, for a mask that fills little of its box: HU are compared at its voxels only, ``index`` (z,
+    y, x), and one level is enough where borders move by a cell."""
+    shape = np.array(mask.shape) + 2
+    stride = np.array([shape[1] * shape[2], shape[2], 1])
+    place = (index[0] + 1) * stride[0] + (index[1] + 1) * stride[1] + index[2] + 1
+    size = len(place)
+    number = np.full(int(shape.prod()), -1, np.int32)
+    number[place] = np.arange(size, dtype=np.int32)
+    values = hu[index]
+    column, weight = np.empty((size, 6), np.int32), np.empty((size, 6), np.float32)
     for axis, spacing in enumerate(spacing_mm):
-        here = np.flatnonzero(index[axis] < mask.shape[axis] - 1)
-        there = number[flat[here] + stride[axis]]
-        here, there = here[there >= 0], there[there >= 0]
-        weight = np.exp(np.abs(values[here] - values[there]) * np.float32(-1 / beta)) + np.float32(FLOOR)
-        rows += [here, there]
-        columns += [there, here]
-        weights += [weight * np.float32((min(spacing_mm) / spacing) ** 2)] * 2
-    edges = sparse.coo_array(
-        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(len(flat), len(flat))
-    ).tocsr()
-    degree = np.asarray(edges.sum(axis=1), np.float32).ravel()
+        after, before = number[place + stride[axis]], number[place - stride[axis]]
+        forward = np.exp(np.abs(values - values[after]) * np.float32(-1 / beta)) + np.float32(FLOOR)
+        forward *= np.float32((min(spacing_mm) / spacing) ** 2)
+        column[:, 5 - axis], weight[:, 5 - axis] = after, forward
+        column[:, axis], weight[:, axis] = before, forward[before]
+    there = column >= 0
+    starts = np.zeros(size + 1, np.int32)
+    np.cumsum(there.sum(axis=1), out=starts[1:])
+    edges = sparse.csr_array((weight[there], column[there], starts), shape=(size, size))
+    degree = np.where(there, weight, 0).sum(axis=1)
     return Lattice(mask, [Level(edges, degree, None)], float(min(spacing_mm)))
-
-
-def _grown(labels: np.ndarray, grid: WorkGrid, voxels: slice) -> np.ndarray:
-    for axis, times in enumerate(grid.block):
-        if times > 1:
-            labels = labels.repeat(times, axis=axis)
-    shape = (voxels.stop - voxels.start, *grid.volume.hu.shape[1:])
-    return labels[tuple(slice(n) for n in shape)]

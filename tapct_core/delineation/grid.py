@@ -16,6 +16,8 @@ from .walker import Lattice, edge_hu, noise_beta
 COARSE_MM = 2.75
 """Voxels are put together until they come closest to this: borders of organs are still seen, and a whole trunk is
 about a million cells."""
+BETA_CELLS = 9
+"""Slices of cells that the noise of the scan's own voxels is measured in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,15 @@ class WorkGrid:
         """What difference of HU makes a border, from the noise of all of the scan."""
         return noise_beta(edge_hu(self.hu, self.geometry.spacing_mm), self.body)
 
+    @cached_property
+    def fine_beta(self) -> float:
+        """As :attr:`beta`, of the scan's own voxels: in the slices of some cells in the middle of the scan."""
+        middle, reach = self.body.shape[0] // 2, BETA_CELLS // 2
+        span = slice(max(0, middle - reach), middle + reach + 1)
+        voxels = slice(span.start * self.block[0], span.stop * self.block[0])
+        hu = edge_hu(self.volume.hu[voxels], self.volume.geometry.spacing_mm)
+        return noise_beta(hu, self.up(self.body[span], span.start))
+
     def lattice_of(self, span: slice) -> Lattice:
         """The edges between the body's cells in a span along z."""
         spacing = self.geometry.spacing_mm
@@ -85,12 +96,13 @@ class WorkGrid:
         counts = self.body.sum(axis=(1, 2))
         return slice(int(counts[: span.start].sum()), int(counts[: span.stop].sum()))
 
-    def up(self, cells: np.ndarray) -> np.ndarray:
-        """Values of cells (z, y, x) on the scan's voxels, unchanged within a cell."""
+    def up(self, cells: np.ndarray, first: int = 0) -> np.ndarray:
+        """Values of slices of cells, from the cell ``first`` along z on, on the scan's voxels, alike within a cell."""
         for axis, times in enumerate(self.block):
             if times > 1:
                 cells = cells.repeat(times, axis=axis)
-        return cells[tuple(slice(n) for n in self.volume.hu.shape)]
+        depth, height, width = self.volume.hu.shape
+        return cells[: depth - first * self.block[0], :height, :width]
 
 
 def block_means(hu: np.ndarray, block: Shape) -> np.ndarray:

@@ -23,11 +23,10 @@ def test_a_band_has_the_edges_of_the_whole_grid():
     rng = np.random.default_rng(0)
     hu = rng.normal(0, 20, (4, 6, 7)).astype(np.float32)
     mask = rng.random(hu.shape) < 0.6
-    ours, theirs = (
-        band_lattice(hu, (3.0, 1.0, 1.0), mask, np.flatnonzero(mask)),
-        Lattice.of(hu, (3.0, 1.0, 1.0), None, mask),
-    )
+    ours = band_lattice(hu, (3.0, 1.0, 1.0), 25.0, mask, np.nonzero(mask))
+    theirs = Lattice.of(hu, (3.0, 1.0, 1.0), 25.0, mask)
     np.testing.assert_allclose(ours.grid[0].edges.toarray(), theirs.grid[0].edges.toarray(), rtol=1e-5)
+    np.testing.assert_allclose(ours.grid[0].degree, theirs.grid[0].degree, rtol=1e-5)
 
 
 def scene():
