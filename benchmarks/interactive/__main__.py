@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", help="only these; default all")
     parser.add_argument("--rows", nargs="+", help="only these; default all")
     parser.add_argument("--work", type=Path, required=True, help="a folder for the measured rows")
-    parser.add_argument("--out", type=Path, help="write the page from all rows that are there")
+    parser.add_argument("--out", type=Path, help="write the page from the rows of these seeds")
     args = parser.parse_args()
     file = args.work / f"{args.split}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def main() -> None:
                 means = [round(float(np.mean(d)), 3) for d in found["dice"]]
                 print(f"{task.name} | {name} | {seed}: {means}", flush=True)
     if args.out:
-        write(args.out, args.split, done)
+        write(args.out, args.split, [one for one in done if one["seed"] < args.seeds])
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ def write(path: Path, split: str, done: list[dict]) -> None:
     table = []
     for name in names:
         own = [one for one in done if one["row"] == name]
-        cells = [_curve([o for o in own if o["kind"] == k]) for k in kinds if any(o["kind"] == k for o in done)]
-        table.append([name, *cells, _curve(own)])
+        cells = [_curve(own, done, k) for k in (*kinds, None) if k is None or any(o["kind"] == k for o in done)]
+        table.append([name, *cells])
     parts.append(markdown_table(header, table))
     parts += ["## By task", _by_task(done, names), "## What it takes", _effort(done, names)]
     command = f"python -m benchmarks.interactive --split {split}"
@@ -34,7 +34,7 @@ def write(path: Path, split: str, done: list[dict]) -> None:
 def _setting(split: str, done: list[dict]) -> str:
     seeds = len({one["seed"] for one in done})
     return (
-        f"Patients of the {split} split, {seeds} seeds of the simulated user: 6 mm brush, strokes of up to 25 mm that "
+        f"Patients of the {split} split, {seeds} seed(s) of the simulated user: 6 mm brush, strokes up to 25 mm that "
         "miss the middle, one in twenty over the border by a voxel; per class and slice three strokes, in the first "
         "slice the class, background beside it and elsewhere, later the two largest errors of the row's own answer in "
         "the slice where it is most wrong, and the side that they leave out. Dice over all of the cut, which is the "
@@ -53,7 +53,11 @@ def _task_means(own: list[dict], slices: int) -> np.ndarray:
     return np.array([np.mean([_at(o, slices) for o in own if o["task"] == task]) for task in tasks])
 
 
-def _curve(own: list[dict]) -> str:
+def _curve(own: list[dict], done: list[dict], kind: str | None) -> str:
+    """Means over the tasks of a kind, or all, for a row that was measured on every one of them."""
+    own, asked = ([o for o in some if kind in (None, o["kind"])] for some in (own, done))
+    if {o["task"] for o in own} != {o["task"] for o in asked}:
+        return "-"
     cells = []
     for slices in SLICES:
         means = _task_means(own, slices) if own else np.array([np.nan])
