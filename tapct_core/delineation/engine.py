@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 Region = tuple[slice, slice, slice]
 
 ELL_MM = 20.0
-"""How far a stroke's word carries against the appearance where that is sure; further where it is not."""
+"""How far a stroke's word carries against the appearance where that is sure; further where it is not, which makes one
+length serve few strokes and many: on dev patients Dice at 3 and 5 slices was within 0.02 for 10 to 40 mm on the same
+strokes, and 10 mm lost 0.20 at 3 slices (of 3 tasks) to a user who corrects. Strokes left out cannot choose it: they
+are painted where the last answer was wrong, and a head without them does worse on them than chance."""
 TOLERANCE = 2e-2
 SLICE_CELLS, SLAB_CELLS = 5, 12
 """Cells on either side of the slices that are looked at, for the first and the second part of an update."""

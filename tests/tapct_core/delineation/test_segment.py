@@ -21,11 +21,11 @@ def test_one_call_from_strokes_to_a_label_map_on_the_scans_grid():
     np.testing.assert_array_equal(found.labels, Delineation(volume).run(strokes).labels)
 
 
-def test_more_strokes_do_not_hurt():
-    volume, truth = trunk(noise=25.0)
-    few, many = (tc.segment(volume, painted(truth, volume, at)).labels for at in ((0.5,), (0.35, 0.5, 0.65)))
-    for value in (1, 2):
-        assert dice(many, truth, value) > dice(few, truth, value) - 0.01
+@pytest.mark.parametrize("slices", [(0.5,), (0.35, 0.5, 0.65)])
+def test_one_slice_of_strokes_is_enough_where_organs_stand_out(slices):
+    volume, truth = trunk()
+    found = tc.segment(volume, painted(truth, volume, slices)).labels
+    assert dice(found, truth, 1) > 0.9 and dice(found, truth, 2) > 0.9
 
 
 def test_can_be_cancelled():
