@@ -119,7 +119,7 @@ def _display() -> Fact:
         return Fact("display", "napari is not installed: library and command line only")
     binding = next((name for name in ("PyQt6", "PySide6", "PyQt5") if importlib.util.find_spec(name)), "no Qt binding")
     if binding == "no Qt binding":
-        return Fact("display", binding, "pip install 'napari-tapct[gui]'")
+        return Fact("display", binding, "install this package with its [gui] extra")
     screen = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     remedy = "" if screen else "none is in sight: start from a desktop, or with xvfb-run for pictures alone"
     return Fact("display", f"{binding}, {'a display' if screen else 'no display'}", remedy)

@@ -130,10 +130,10 @@ class EmbeddingState:
             with safe_open(self.path, framework="numpy") as file:
                 facts = parse_json((file.metadata() or {})["tapct"])
                 arrays = {name: file.get_tensor(name) for name in ("tokens", "cls", "done")}
-            intact = facts["checksum"] == _checksum(arrays)
+            intact, key = facts["checksum"] == _checksum(arrays), facts["key"]
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             intact = False
-        if intact and facts["key"] != self.key:
+        if intact and key != self.key:
             raise UserError(f"{self.path} is a checkpoint of another scan, encoder or plan; delete it or name another")
         if not intact or not self._take(arrays):
             log.warning("the checkpoint %s is damaged; beginning anew", self.path)
