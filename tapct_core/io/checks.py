@@ -97,8 +97,7 @@ def refuse_unless_ct(hu: np.ndarray, fractional: bool, name: str) -> None:
     itself). Where they lie as a CT's with its rescale intercept lost, that is said. Air and fat are negative, so
     nearly every CT has more than one in a thousand below -25. Where there are fewer, it is refused when 5 % of it is
     exactly 0 (a background, as in labels, MR and PET) or when it spans more than 500 HU: a crop inside one organ has
-    no fat or air either, but then spans less. (Of 3,780 random crops of 30, 60 and 100 mm from 21 scans of chest,
-    abdomen and legs, 3 are refused by this.) Values that span less than 30 HU, less than the noise of a CT, are
+    no fat or air either, but then spans less. Values that span less than 30 HU, less than the noise of a CT, are
     labels or normalised; many far below air or above metal are another quantity.
     """
     values, strange = _without_padding(hu)
