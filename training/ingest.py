@@ -243,8 +243,8 @@ def main(argv: list[str] | None = None) -> int:
         "--shard", type=shard, default=(0, 1), metavar="I/N", help="only the I-th of N parts, I from 0; by file name"
     )
     args = parser.parse_args(argv)
-    # SIGTERM ends as Ctrl-C does: the report and the index are written
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # SIGTERM ends as Ctrl-C does, also where a shell's background job ignores that: report and index are written
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def progress(done: int, total: int, outcome: Outcome) -> None:
         if outcome.status == "left out":

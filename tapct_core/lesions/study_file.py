@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import atomic_path
+from ..atomic import atomic_path, clean
 from ..errors import UserError
 from ..files import LARGEST, largest_bytes, read_limited
 from ..patient_key import current_key
@@ -150,6 +150,8 @@ def _write(study: Study, path: Path) -> str:
     if not path.is_file() or path.read_bytes() != text:
         with atomic_path(path, private=True) as part:
             part.write_bytes(text)
+    else:
+        clean(path)  # what a killed writer of it left
     return _stamp(text)
 
 

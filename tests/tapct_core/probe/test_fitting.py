@@ -33,8 +33,8 @@ def test_strokes_recover_a_partition_that_is_linear_in_the_features(scan, head):
 
 @pytest.mark.parametrize(("head", "least"), [("ridge", 0.85), ("logistic", 0.9), ("conv", 0.85)])
 def test_full_masks_beat_chance_by_far_and_zero_is_a_class(scan, head, least, monkeypatch):
-    monkeypatch.setattr("tapct_core.probe.conv.STEPS", 60)
-    monkeypatch.setattr("tapct_core.probe.conv.LEARNING_RATE", 0.05)
+    monkeypatch.setattr("tapct_core.probe.conv.STEPS", 120)
+    monkeypatch.setattr("tapct_core.probe.conv.HIGHEST_RATE", 0.05)
     features, truth = scan
     masks = np.where(truth == 1, 0, truth).astype(np.uint8)
     probe = LinearProbe.fit([(features, LabelMap(masks, VOXELS))], head=head)
