@@ -10,6 +10,7 @@ from napari.layers import Image, Layer, Points
 from ...features.views import HEAT
 from ...layers import placement_on
 from ..views.marks import METRE, marks_layer, to_data
+from ..views.second_layers import CT
 from .sentences import BAND_COLOURS, band_of, chance
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class ProposalOverlay:
         )
         self._linked.add_part(scan, HEAT_MAP, layer)
         layers = self._linked.viewer_model.layers
-        layers.move(layers.index(layer), 1)  # above the scan, below all that is drawn on it
+        # Right above its own scan: below all that is drawn on it, and under no scan of another time point.
+        layers.move(layers.index(layer), layers.index(self._linked.part(scan, CT)) + 1)
 
     def set_heat(self, on: bool, threshold: float) -> None:
         """Shows or hides the heat map, and sets what share of the scan (per cent) it leaves clear."""

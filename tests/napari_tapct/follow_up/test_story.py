@@ -98,7 +98,10 @@ assert "Not found" in widget.lesion.words.text() and "looked for within" in widg
 QTest.mouseClick(first, Qt.LeftButton, pos=pixel(widget.linked.first, first, places[0]))
 assert editor.selected == L1, "a click on a mark selects it"
 wait(lambda: search.found is not None and search.found.uid == L1, "found again")
-assert widget.overlay.heat is not None and widget.overlay.heat.visible
+heat, drawn = widget.overlay.heat, widget.linked.viewer_model.layers
+assert heat is not None and heat.visible
+over = list(drawn)[drawn.index(heat) + 1 :]
+assert not any(isinstance(one, napari.layers.Image) for one in over), "no scan lies over the heat map"
 key(Qt.Key_A)
 assert finding(L1).state == "accepted" and finding(L1).decided_by == "AB"
 
