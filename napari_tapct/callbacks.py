@@ -20,3 +20,15 @@ def living(method: Callable) -> Callable[..., Any]:
         return None
 
     return call
+
+
+def weakly(method: Callable[[], object]) -> Callable[..., None]:
+    """Calls a bound method for as long as its object lives: Qt's signals would keep it alive."""
+    weak = WeakMethod(method)
+
+    def call(*_: object) -> None:
+        found = weak()
+        if found is not None:
+            found()
+
+    return call

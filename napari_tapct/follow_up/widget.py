@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtWidgets import QDockWidget, QScrollArea, QStyle, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QWidget
 
 from ..callbacks import living
 from ..jobs import JobBar
 from ..keys import SHORTCUTS
+from ..panel import fit_width, scrolling_column
 from ..session import session_of
+from .docks import Docks
 from .form import Buttons, DecideBox, FindBox, LesionBox, titled
 from .marking import Marking
 from .masks.editor import MaskEditor
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 
-WIDTH, OVERVIEW = 380, 220
-"""Pixels: width of the panel, height of the table."""
+WIDTH = 380
+"""Pixels."""
 
 
 class FollowUpWidget(QWidget):
@@ -54,17 +56,15 @@ class FollowUpWidget(QWidget):
         self.search = Search(self.session, self.editor, self.bar, self)
         self.overview = Overview(self.editor)
         self._said = ""
-        self._docks: list[Any] = []
-        self._opened = False
         self._lay_out()
+        self._docks = Docks(self, self.linked, self.overview, self.masks.done)
         self._connect()
         self.refresh()
 
     # The form.
 
     def _lay_out(self) -> None:
-        inner = QWidget()
-        column = QVBoxLayout(inner)
+        column = scrolling_column(self)
         column.setContentsMargins(4, 4, 4, 4)
         self.study_bar = StudyBar(self.editor, self.bar)
         self.masks = MaskEditor(self.session, self.editor, self.linked)
@@ -87,16 +87,7 @@ class FollowUpWidget(QWidget):
         for part in (self.study_bar, self.find, self.lesion, self.decide, masks):
             column.addWidget(part)
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidget(inner)
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-        scroll.setFrameShape(QScrollArea.NoFrame)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-        bar = self.style().pixelMetric(QStyle.PM_ScrollBarExtent)
-        self.setMinimumWidth(max(WIDTH, inner.minimumSizeHint().width() + bar + 4))
+        fit_width(self, column, WIDTH)
 
     def _connect(self) -> None:
         editor = self.editor
@@ -117,25 +108,9 @@ class FollowUpWidget(QWidget):
 
     def _open_docks(self) -> None:
         """The second view beside the canvas and the table below it, once this widget is in its own dock."""
-        if self._opened or self.session.viewer is None:
-            return
-        self._opened = True
-        window = self.session.viewer.window
-        dock_of(self).parentWidget().installEventFilter(self)
-        self.linked.show()
-        self._docks.append(window.add_dock_widget(self.overview, name="Lesions", area="bottom"))
-        QTimer.singleShot(0, self._share_room)
-        self.search.look()
-
-    def _share_room(self) -> None:
-        """Both canvases of one size, the table no higher than it must be."""
-        if not self._docks or self.linked.qt_viewer is None:
-            return
-        dock, second = self._docks[0], dock_of(self.linked.qt_viewer)
-        window = dock.parentWidget()
-        window.resizeDocks([dock], [OVERVIEW], Qt.Vertical)
-        both = window.centralWidget().width() + second.width()
-        window.resizeDocks([second, dock_of(self)], [both // 2, self.minimumWidth()], Qt.Horizontal)
+        if not self._docks.opened and self.session.viewer is not None:
+            self._docks.open()
+            self.search.look()
 
     # What is shown.
 
@@ -336,12 +311,6 @@ class FollowUpWidget(QWidget):
         else:
             self.linked.show()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's own name
-        """What is being painted when the window closes is kept."""
-        if event.type() == QEvent.Close:
-            self.masks.done()
-        return False
-
     def showEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's own name
         """In its dock, it brings the others."""
         super().showEvent(event)
@@ -350,18 +319,8 @@ class FollowUpWidget(QWidget):
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's own name
         """Closed for good, its docks go with it."""
         super().changeEvent(event)
-        if event.type() == QEvent.ParentChange and self._opened and self.parentWidget() is None:
+        if event.type() == QEvent.ParentChange and self._docks.opened and self.parentWidget() is None:
             self.linked.close()
             self.study_bar.recovery.paints(None)
             self.arrangement.close()
-            viewer = self.session.viewer
-            for dock in self._docks if viewer is not None else []:
-                viewer.window.remove_dock_widget(dock)
-            self._docks = []
-
-
-def dock_of(widget: QWidget) -> QDockWidget:
-    """The dock that a widget is in."""
-    while not isinstance(widget, QDockWidget):
-        widget = widget.parentWidget()
-    return widget
+            self._docks.close()

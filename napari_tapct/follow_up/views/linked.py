@@ -11,20 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from weakref import WeakMethod
 
 import numpy as np
-from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QWidget
 
+from ...callbacks import weakly
 from ...inner import keep_canvas_current
 from ...scan import Scan
 from ...session import Session
-from .crosshair import Cross
-from .position import Motion, ScanView, as_scanned, show_same_plane
+from .crosshair import Crosses
+from .position import Brought, Motion, ScanView, as_scanned, events_of, show_same_plane
 from .second_layers import SecondLayers, show_in_window
 from .second_view import SecondModel, SecondView
 
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
     from ..study.editor import StudyEditor
 
-STILL_MM, STILL_ZOOM = 0.01, 1e-4
-"""A view that has moved by less has not moved: what is left of rounding must not echo between the two."""
 Way = Callable[[np.ndarray], np.ndarray]
 Frame = Callable[["LinkedView"], tuple[QWidget, QWidget]]
 
@@ -58,15 +55,15 @@ class LinkedView:
         self._linked = True
         self._motions: dict[tuple[Scan, Scan], Motion] = {}
         self._quiet = False
-        self._seen: dict[int, tuple[np.ndarray, float]] = {}
-        self._crosses = Cross(session.viewer), Cross(self.viewer_model)
+        self._brought = Brought()
+        self._crosses = Crosses(session.viewer, self.viewer_model)
         keep_canvas_current(self.viewer_model.layers, self._canvas)
         self._heard = [
             (session.scans_changed, self._on_scans),
             (editor.timepoint_changed, self._on_editor),
             (editor.changed, self._on_editor),
-            *_events_of(session.viewer, self._on_first, self._on_first_cursor, self._on_mouse_left),
-            *_events_of(self.viewer_model, self._on_second, self._on_second_cursor, self._on_mouse_left),
+            *events_of(session.viewer, self._on_first, self._on_first_cursor, self._on_mouse_left),
+            *events_of(self.viewer_model, self._on_second, self._on_second_cursor, self._on_mouse_left),
         ]
         for event, heard in self._heard:
             event.connect(heard)
@@ -84,10 +81,10 @@ class LinkedView:
         viewer = self.session.viewer
         if self._panel is None and viewer is not None:
             self._panel = panel = SecondView(self.viewer_model, *self._frame(self))
-            panel.retired.connect(_weakly(self._on_retired))
-            panel.destroyed.connect(_weakly(self._on_retired))
-            panel.visibility_changed.connect(_weakly(self._on_visibility))
-            panel.idle.connect(_weakly(self._get_ready))
+            panel.retired.connect(weakly(self._on_retired))
+            panel.destroyed.connect(weakly(self._on_retired))
+            panel.visibility_changed.connect(weakly(self._on_visibility))
+            panel.idle.connect(weakly(self._get_ready))
             panel.dock(viewer)
         if self._panel is not None:
             self._panel.set_dock_visible(True)
@@ -105,8 +102,7 @@ class LinkedView:
         self._heard = []
         if self._panel is not None:
             self._panel.leave(self.session.viewer)
-        for cross in self._crosses:
-            cross.remove()
+        self._crosses.remove()
         self._layers.conceal()
         self._layers.keep([])
 
@@ -135,7 +131,7 @@ class LinkedView:
     def linked(self, on: bool) -> None:
         if on != self._linked:
             self._linked = on
-            self._hide_crosses()
+            self._crosses.hide()
             self.changed.emit()
             self.follow()
 
@@ -195,7 +191,7 @@ class LinkedView:
             second.look(lps_mm, first.zoom if together else None)
             if together:
                 self._keep(self.motion.through(first.focus, lps_mm))
-                self._remember(first, second)
+                self._brought.together(first, second)
         self.changed.emit()
 
     def show_in_second(self, lps_mm: np.ndarray) -> None:
@@ -217,7 +213,7 @@ class LinkedView:
 
     def follow(self) -> None:
         """Brings the second view to where the first one is, if they are linked."""
-        self._seen.clear()
+        self._brought.forget()
         self._on_first()
 
     # Layers of the second view.
@@ -308,18 +304,9 @@ class LinkedView:
     def _move(self, source: ScanView, target: ScanView, way: Way) -> None:
         with self._silence():
             show_same_plane(source.viewer, target.viewer)
-            if not self._still(source):
+            if not self._brought.still(source):
                 target.look(way(source.focus), source.zoom)
-                self._remember(source, target)
-
-    def _still(self, view: ScanView) -> bool:
-        """Whether a view is where it was when the two were brought together last."""
-        place, zoom = self._seen.get(id(view.viewer), (np.full(3, np.inf), 1.0))
-        return np.abs(place - view.focus).max() < STILL_MM and abs(zoom / view.zoom - 1) < STILL_ZOOM
-
-    def _remember(self, *views: ScanView) -> None:
-        for view in views:
-            self._seen[id(view.viewer)] = view.focus, view.zoom
+                self._brought.together(source, target)
 
     def _keep(self, motion: Motion) -> None:
         pair = self.session.active, self.scan
@@ -342,28 +329,19 @@ class LinkedView:
 
     def _on_first_cursor(self, event: Any) -> None:
         if self._following:
-            self._point(self.first, self.second, self.motion, self._crosses[1])
+            self._point(self.first, self.second, self.motion)
 
     def _on_second_cursor(self, event: Any) -> None:
         if self._following:
-            self._point(self.second, self.first, self.motion.back, self._crosses[0])
+            self._point(self.second, self.first, self.motion.back)
 
-    def _point(self, source: ScanView, target: ScanView, way: Way, cross: Cross) -> None:
-        viewer, position = source.viewer, source.viewer.cursor.position
-        # napari also tells of positions when the slice changes under a mouse that is elsewhere.
-        if viewer.mouse_over_canvas and viewer.dims.ndisplay == 2 and len(position) == 3:
-            with self._silence():
-                self._hide_crosses(but=cross)
-                cross.put(target, way(source.lps_mm(position)))
+    def _point(self, source: ScanView, target: ScanView, way: Way) -> None:
+        with self._silence():
+            self._crosses.point(source, target, way)
 
     def _on_mouse_left(self, event: Any) -> None:
         if not event.value:
-            self._hide_crosses()
-
-    def _hide_crosses(self, but: Cross | None = None) -> None:
-        for cross in self._crosses:
-            if cross is not but:
-                cross.hide()
+            self._crosses.hide()
 
     def _on_retired(self) -> None:
         if self._panel is not None:
@@ -372,29 +350,6 @@ class LinkedView:
 
     def _on_visibility(self) -> None:
         if not self.shown:
-            self._hide_crosses()
+            self._crosses.hide()
         self.changed.emit()
         self.follow()
-
-
-def _events_of(viewer: ViewerModel, moved: Callable, pointed: Callable, left: Callable) -> list[tuple[Any, Callable]]:
-    """What a viewer tells of, with who listens."""
-    camera, dims = viewer.scene.camera.events, viewer.dims.events
-    moves = (camera.center, camera.zoom, camera.angles, dims.point, dims.order, dims.ndisplay)
-    return [
-        *((event, moved) for event in moves),
-        (viewer.cursor.events.position, pointed),
-        (viewer.events.mouse_over_canvas, left),
-    ]
-
-
-def _weakly(method: Callable[[], object]) -> Callable[..., None]:
-    """Calls a bound method for as long as its object lives: Qt's signals would keep it alive."""
-    weak = WeakMethod(method)
-
-    def call(*_: object) -> None:
-        found = weak()
-        if found is not None:
-            found()
-
-    return call

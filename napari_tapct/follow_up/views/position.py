@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.components import ViewerModel
@@ -12,6 +13,8 @@ from napari.layers import Image
 if TYPE_CHECKING:
     from tapct_core.geometry import Geometry
 
+STILL_MM, STILL_ZOOM = 0.01, 1e-4
+"""A view that has moved by less has not moved: what is left of rounding must not echo between the two."""
 OVERLAP = 0.25
 """Share of the smaller scan, along each axis, that must lie in the other for the scanner's coordinates to be of use."""
 
@@ -64,6 +67,27 @@ class ScanView:
         return bool((np.abs(away[hidden]) > 1.0).any())
 
 
+class Brought:
+    """Where two views were when they were brought together last."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[np.ndarray, float]] = {}
+
+    def together(self, *views: ScanView) -> None:
+        """They are now."""
+        for view in views:
+            self._seen[id(view.viewer)] = view.focus, view.zoom
+
+    def still(self, view: ScanView) -> bool:
+        """Whether a view is where it was then."""
+        place, zoom = self._seen.get(id(view.viewer), (np.full(3, np.inf), 1.0))
+        return np.abs(place - view.focus).max() < STILL_MM and abs(zoom / view.zoom - 1) < STILL_ZOOM
+
+    def forget(self) -> None:
+        """As if they never had been."""
+        self._seen.clear()
+
+
 @dataclass(frozen=True)
 class Motion:
     """An affine motion from one scan to another, (4, 4) on LPS mm, and where it comes from, in words."""
@@ -107,3 +131,14 @@ def show_same_plane(source: ViewerModel, target: ViewerModel) -> None:
         target.dims.order = source.dims.order
     if source.dims.ndisplay == 3:
         target.scene.camera.angles = source.scene.camera.angles
+
+
+def events_of(viewer: ViewerModel, moved: Callable, pointed: Callable, left: Callable) -> list[tuple[Any, Callable]]:
+    """What a viewer tells of, with who listens."""
+    camera, dims = viewer.scene.camera.events, viewer.dims.events
+    moves = (camera.center, camera.zoom, camera.angles, dims.point, dims.order, dims.ndisplay)
+    return [
+        *((event, moved) for event in moves),
+        (viewer.cursor.events.position, pointed),
+        (viewer.events.mouse_over_canvas, left),
+    ]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.components import ViewerModel
 
-from napari_tapct.follow_up.study.editor import STEPS, StudyEditor, editor_of
+from napari_tapct.follow_up.study.editor import StudyEditor, editor_of
+from napari_tapct.follow_up.study.history import STEPS
 from napari_tapct.layers import ct_image
 from napari_tapct.session import Session, session_of
 from tapct_core.errors import UserError
