@@ -2,6 +2,8 @@
 # Called by the Makefile, from the project's root.
 #   setup.sh packages   make .venv and install the project with the versions of constraints.txt
 #   setup.sh display    the system libraries that Qt and OpenGL need, and a virtual screen
+#   setup.sh programs   a PACS, a checker and a planning program that tests are held against; left out where they
+#                       cannot be installed
 # Missing Debian or Ubuntu packages are installed where this may be done (as root), else the line
 # that does it is printed and the script ends with code 1.
 set -eu
@@ -97,7 +99,24 @@ display() {
     [ -z "$missing" ] || apt_install $missing
 }
 
+# A program and the Debian package that brings it; the PACS's plugin has none of its own.
+programs() {
+    missing=
+    for pair in Orthanc:orthanc dciodvfy:dicom3tools plastimatch:plastimatch; do
+        PATH="$PATH:/usr/sbin" command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
+    done
+    [ -n "$(find /usr/share/orthanc/plugins -name 'libOrthancDicomWeb*' 2>/dev/null)" ] ||
+        missing="$missing orthanc-dicomweb"
+    [ -n "$missing" ] || return 0
+    # shellcheck disable=SC2086  # a list of words
+    (apt_install $missing) || say "Without them their tests are skipped."
+    case "$missing" in *orthanc*)
+        # Debian starts a PACS as soon as it is there; the tests start their own, on the loopback.
+        if [ -d /run/systemd/system ]; then systemctl disable -q --now orthanc || true; fi ;;
+    esac
+}
+
 case "${1:-}" in
-    packages | display) "$1" ;;
-    *) say "usage: setup.sh packages|display"; exit 2 ;;
+    packages | display | programs) "$1" ;;
+    *) say "usage: setup.sh packages|display|programs"; exit 2 ;;
 esac

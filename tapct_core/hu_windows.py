@@ -25,6 +25,12 @@ _NEAR_MM = 15.0
 _AERATED_HU = -300
 
 
+def grey_levels(hu: np.ndarray, window: tuple[float, float] = SOFT_TISSUE) -> np.ndarray:
+    """HU of any shape as grey levels 0 to 255, uint8."""
+    width, level = window
+    return np.clip((hu - level + width / 2) / width * 255, 0, 255).astype(np.uint8)
+
+
 def suggested_window(volume: CTVolume, point: np.ndarray) -> tuple[float, float]:
     """(width, level) at a point in LPS mm: lung where its 15 mm neighbourhood is mostly aerated, else soft tissue."""
     index = np.rint(volume.geometry.to_index(point)).astype(int)

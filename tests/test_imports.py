@@ -28,6 +28,7 @@ geometry
 volume
 body hu_windows
 io
+pacs
 synthetic_lesions synthetic samples
 preprocessing crops cpu_kernels vit
 encoders
@@ -165,7 +166,8 @@ def test_core_runs_on_declared_packages():
     """What tapct_core imports is a base dependency, or belongs to an extra and is imported inside a function."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     base = {canonicalize_name(Requirement(r).name) for r in project["dependencies"]}
-    extra = {canonicalize_name(Requirement(r).name) for r in project["optional-dependencies"]["dicom"]}
+    extras = project["optional-dependencies"]
+    extra = {canonicalize_name(Requirement(r).name) for name in ("dicom", "pacs") for r in extras[name]}
     homes = packages_distributions()
     for path in FILES:
         for root in {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {"tapct_core", ""}:

@@ -10,7 +10,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
-from tapct_core.hu_windows import SOFT_TISSUE
+from tapct_core.hu_windows import grey_levels
 from tapct_core.io import SeriesInfo
 from tapct_core.io.dicom_opening import open_dicom, require_size
 
@@ -32,8 +32,7 @@ def thumbnail(series: SeriesInfo) -> np.ndarray | None:
     except Exception as error:  # whatever a damaged file raises, the series can still be chosen by its words
         log.info("no thumbnail: %s", type(error).__name__)
         return None
-    width, level = SOFT_TISSUE
-    return np.clip((hu - level + width / 2) / width * 255, 0, 255).astype(np.uint8)
+    return grey_levels(hu)
 
 
 def words(series: SeriesInfo) -> str:
@@ -61,7 +60,7 @@ class SeriesPicker(QDialog):
             item.setFlags(item.flags() | Qt.ItemIsUserCheckable)
             item.setCheckState(Qt.Checked if i == most else Qt.Unchecked)
             if picture is not None:
-                item.setIcon(_icon(picture))
+                item.setIcon(icon_of(picture))
             self.list.addItem(item)
         buttons = QDialogButtonBox(QDialogButtonBox.Open | QDialogButtonBox.Cancel)
         buttons.accepted.connect(self.accept)
@@ -78,7 +77,8 @@ class SeriesPicker(QDialog):
         return [one for one, on in zip(self._series, ticked, strict=True) if on]
 
 
-def _icon(grey: np.ndarray) -> QIcon:
+def icon_of(grey: np.ndarray) -> QIcon:
+    """A picture (rows, columns) uint8 as an icon of THUMBNAIL pixels."""
     grey = np.ascontiguousarray(grey)
     image = QImage(grey.data, grey.shape[1], grey.shape[0], grey.shape[1], QImage.Format_Grayscale8).copy()
     return QIcon(QPixmap.fromImage(image).scaled(THUMBNAIL, THUMBNAIL, Qt.KeepAspectRatio, Qt.SmoothTransformation))

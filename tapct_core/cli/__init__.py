@@ -16,7 +16,9 @@ from importlib import import_module
 from ..errors import UserError
 from ..terminal import print_any_name
 
-COMMANDS = ("info", "encoders", "doctor", "embed", "match", "track", "import_", "segment", "probe", "gui", "demo")
+COMMANDS = (
+    "info", "encoders", "doctor", "embed", "match", "track", "import_", "pacs", "segment", "probe", "gui", "demo",
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
