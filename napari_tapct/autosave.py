@@ -147,7 +147,7 @@ def _write(folder: Path, work: list[_Painted | Kept], classes: list[LabelClass])
     from safetensors.numpy import save_file
 
     entries: list[dict[str, Any]] = []
-    with atomic_folder(folder) as part:
+    with atomic_folder(folder, private=True) as part:
         for number, one in enumerate(work):
             index, value, entry = _described(one)
             if len(index):
@@ -187,7 +187,7 @@ def _keep_volume(folder: Path, volume: CTVolume) -> str:
     path = folder / f"{volume.content_hash}.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as part:
+        with atomic_path(path, private=True) as part:
             save_file({"hu": np.ascontiguousarray(volume.hu), "affine": np.array(volume.geometry.affine)}, part)
     return path.name
 

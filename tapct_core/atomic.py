@@ -26,8 +26,8 @@ from .exchange import exchange
 from .folder_lock import FolderLock, knows_locks
 
 PART, OLD = ".part-", ".old-"
-PRIVATE = 0o600
-"""For files that hold findings of a patient."""
+PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
+"""For what holds findings of a patient."""
 NAME_KEPT = 48
 """Letters of a name that its temporary folder repeats: together they stay under a file system's limit."""
 PATIENCE_S, MOVING_S = 1.0, 10.0
@@ -53,12 +53,12 @@ def atomic_path(path: str | Path, private: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, private: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its place when the block ends well.
 
     A folder that stood there is swapped with it in one step and deleted. Where the system cannot swap, it is moved
     aside first, and :func:`restore` puts it back should the process die between the two moves; readers never see a
-    mixture.
+    mixture. ``private``: a new folder can be entered by its owner alone.
     """
     path = _behind_links(path)
     with _part_of(path) as folder:
@@ -69,6 +69,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             usual_permissions(file)
         if path.is_dir():
             part.chmod(stat.S_IMODE(path.stat().st_mode))
+        elif private:
+            part.chmod(PRIVATE_FOLDER)
         publish(part, path)
 
 
@@ -149,7 +151,7 @@ def _part_of(path: Path) -> Iterator[Path]:
     locks = knows_locks(path.parent)
     while True:
         part = path.parent / f"{PART}{path.name[:NAME_KEPT]}-{secrets.token_hex(4)}"
-        part.mkdir()
+        part.mkdir(PRIVATE_FOLDER)  # whatever permissions the result gets: nobody looks on while it is made
         lock = FolderLock(part)
         if not locks or lock.take():
             break

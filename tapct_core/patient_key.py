@@ -12,8 +12,10 @@ import hmac
 import logging
 import os
 import secrets
-from contextlib import suppress
 from pathlib import Path
+
+from .errors import UserError
+from .files import read_limited
 
 LENGTH = 12
 """Hexadecimal digits of a patient's key: chance gives two of a million patients the same one once in 500 times."""
@@ -49,8 +51,8 @@ def secret_key() -> bytes:
     try:
         if not path.exists():
             _make(path)
-        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
-    except (OSError, ValueError) as error:
+        secret = bytes.fromhex(read_limited(path, 1000).decode("ascii").strip())
+    except (OSError, ValueError, UserError) as error:
         log.warning("patients cannot be told apart: the key in %s cannot be read or made (%s)", path, error)
         return b""
     if len(secret) != 32:
@@ -78,7 +80,12 @@ def _make(path: Path) -> None:
             file.write(secrets.token_hex(32) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        with suppress(FileExistsError):
+        try:
             os.link(part, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            if not path.exists():
+                os.replace(part, path)
     finally:
-        part.unlink()
+        part.unlink(missing_ok=True)

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tapct_core.errors import UserError
+from tapct_core.files import open_regular
 from tapct_core.io.suffixes import suffix_of
+from tapct_core.tables import read_text
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Candidate:
 def find_candidates(folder: Path) -> Iterator[Candidate]:
     """Everything under ``folder`` (or listed in a text file, one path a line) that may be a scan, in sorted order."""
     if folder.is_file() and folder.suffix == ".txt":
-        for line in folder.read_text().splitlines():
+        for line in read_text(folder, "a text file with one path a line").splitlines():
             path = Path(line.strip())
             if line.strip():
                 yield from find_candidates(path) if path.is_dir() else [Candidate(path, (path,))]
@@ -59,21 +62,24 @@ def find_candidates(folder: Path) -> Iterator[Candidate]:
 def is_dicom(path: Path) -> bool:
     """Whether a file says it is DICOM (the four letters after the preamble)."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(132)[128:] == b"DICM"
-    except OSError:
+    except (OSError, UserError):
         return False
 
 
 def dicom_series(folder: Path, files: list[Path]) -> list[Candidate]:
-    """The CT series among DICOM files of one folder, told apart by their UID."""
-    import pydicom
+    """The CT series among DICOM files of one folder, told apart by their UID; a file that is damaged stands alone."""
+    from tapct_core.io.dicom_opening import open_dicom
 
     series: dict[str, list[Path]] = {}
+    damaged = []
     for file in files:
-        header = pydicom.dcmread(
-            file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "Modality"], force=True
-        )
+        try:
+            header = open_dicom(file, ["SeriesInstanceUID", "Modality"])
+        except Exception:  # a broken file can raise anything; who reads the candidate says so in one line
+            damaged.append(Candidate(file, (file,)))
+            continue
         if header.get("Modality", "CT") == "CT":
             series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(file)
-    return [Candidate(folder, tuple(files), uid or None) for uid, files in sorted(series.items())]
+    return [*(Candidate(folder, tuple(files), uid or None) for uid, files in sorted(series.items())), *damaged]

@@ -37,14 +37,14 @@ def header_words(volume: CTVolume) -> dict[str, str]:
     words = dict.fromkeys(COLUMNS, UNSTATED) | {"kind": volume.source.kind}
     words["slice_mm"] = f"{volume.geometry.spacing_mm[0]:.2f}"
     if volume.source.dicom is not None:
-        import pydicom
+        from pydicom.multival import MultiValue
 
-        header = pydicom.dcmread(
-            volume.source.dicom.files[0], stop_before_pixels=True, specific_tags=list(_TAGS.values())
-        )
+        from tapct_core.io.dicom_opening import open_dicom
+
+        header = open_dicom(volume.source.dicom.files[0], list(_TAGS.values()))
         for column, tag in _TAGS.items():
             value = header.get(tag)
-            text = value[0] if isinstance(value, list | pydicom.multival.MultiValue) and value else value
+            text = value[0] if isinstance(value, list | MultiValue) and value else value
             if text not in (None, "", []):
                 words[column] = str(text).strip()[:40]
         if words["contrast"] != UNSTATED:

@@ -116,7 +116,7 @@ def _write(path: Path, rows: list[dict]) -> None:
     from ..atomic import atomic_path
     from ..tables import as_text
 
-    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+    with atomic_path(path, private=True) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0] if rows else COLUMNS)
         writer.writeheader()
         writer.writerows(

@@ -34,7 +34,8 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--deidentify",
         action="store_true",
-        help="leave the patient out of what is written: SEG and SR after DICOM PS3.15's basic profile",
+        help="leave the patient out of what is written and printed, after DICOM PS3.15's basic profile; scans and "
+        "lesions are numbered",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable, to stdout")
     add_common_options(parser)
@@ -67,7 +68,12 @@ def run(args: argparse.Namespace) -> int:
         if step.failures:
             raise UserError(step.failures[0])
     _export(args, study, scans)
-    responses = assess(study, scans.volume(study.timepoints[0].name).geometry.spacing_mm[0])
+    slice_mm = scans.volume(study.timepoints[0].name).geometry.spacing_mm[0]
+    if args.deidentify:
+        from ..export.deidentify import without_patient
+
+        study = without_patient(study)
+    responses = assess(study, slice_mm)
     if args.json:
         print(json.dumps(_json(study, responses), allow_nan=False))
     elif not args.out:
@@ -176,32 +182,18 @@ def _fill_in(study, name: str, volume) -> list[str]:
 
 def _export(args: argparse.Namespace, study, scans: _Scans) -> None:
     from ..export import write_csv, write_report
-    from ..export.deidentify import without_patient
-    from ..export.folder import dicom_files
+    from ..export.folder import dicom_files, for_tables, held
 
-    told = without_patient(study) if args.deidentify else study
+    told, pictured = for_tables(study, scans) if args.deidentify else (study, scans)
     if args.out:
         write_csv(told, args.out)
     if args.report:
-        write_report(told, scans, args.report)
+        write_report(told, pictured, args.report)
     for _, write in dicom_files(study, scans, args.seg, args.sr, args.deidentify):
         write()
-    for line in _held(args):
-        print(f"tapct track: {line}", file=sys.stderr)
-
-
-def _held(args: argparse.Namespace) -> list[str]:
-    """What the files that were asked for hold of the patient."""
-    lines = []
-    if args.deidentify and (args.seg or args.sr or args.out or args.report):
-        return ["the files hold neither the patient's name, ID, key nor dates; names of scans and lesions are as given"]
-    if args.seg or args.sr:
-        lines.append(
-            "SEG and SR hold the patient's name, ID and dates, as their images do (--deidentify leaves them out)"
-        )
-    if args.out or args.report:
-        lines.append("table and report hold the patient's key, dates and initials (--deidentify leaves them out)")
-    return lines
+    remedy = "" if args.deidentify else " (--deidentify leaves them out)"
+    for line in held(bool(args.seg or args.sr), bool(args.out or args.report), args.deidentify):
+        print(f"tapct track: {line}{remedy}", file=sys.stderr)
 
 
 def _json(study, responses) -> dict:

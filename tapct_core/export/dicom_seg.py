@@ -13,7 +13,7 @@ from ..atomic import atomic_path
 from ..errors import UserError
 from ..lesions import Finding, Lesion, Study, new_uid
 from ..volume import CTVolume
-from .deidentify import deidentify
+from .deidentify import deidentify, without_patient
 from .dicom_source import (
     MANUFACTURER,
     MODEL,
@@ -35,7 +35,10 @@ def write_seg(study: Study, timepoint: str, volume: CTVolume, path: str | Path, 
     """
     import highdicom as hd
 
-    study.order(timepoint)
+    order = study.order(timepoint)
+    if deidentified:
+        study = without_patient(study)
+        timepoint = study.timepoints[order].name
     images = source_images(volume, "SEG")
     masked = [(lesion, found) for lesion, found in findings_at(study, timepoint) if found.mask is not None]
     if not masked:
@@ -67,7 +70,7 @@ def write_seg(study: Study, timepoint: str, volume: CTVolume, path: str | Path, 
     path = Path(path)
     with said_in_one_line("SEG"), atomic_path(path, private=True) as part:
         if deidentified:
-            deidentify(segmentation)
+            deidentify(segmentation, study)
         segmentation.save_as(part)
     return path
 

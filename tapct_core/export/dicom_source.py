@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import pydicom
 
 from ..errors import UserError
+from ..io.dicom_opening import open_dicom
 from ..io.dicom_resample import onto_slices
 from ..io.dicom_slices import quiet
 from ..lesions import Finding, Lesion, Study
@@ -38,7 +38,7 @@ def source_images(volume: CTVolume, what: str) -> list[Any]:
     require_dicom(volume, what)
     with quiet():
         try:
-            images = [pydicom.dcmread(path, stop_before_pixels=True, force=True) for path in volume.source.dicom.files]
+            images = [open_dicom(path, pixels=False) for path in volume.source.dicom.files]
         except OSError as error:
             raise UserError(
                 f"a slice of the DICOM series cannot be read any more ({error.strerror}); put it back"

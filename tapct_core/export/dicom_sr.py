@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..lesions import ABSENT, Finding, Lesion, Study, new_uid
 from ..lesions.recist import Measurement, axial_outline
 from ..volume import CTVolume
-from .deidentify import deidentify
+from .deidentify import deidentify, without_patient
 from .dicom_source import (
     MANUFACTURER,
     MODEL,
@@ -41,7 +41,11 @@ def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path, d
     Raises UserError for a scan that was not DICOM, one without UIDs, one whose slices are not axial, and where
     there are no findings.
     """
-    progressed = study.timepoints[study.order(timepoint)].non_target_progress is not None
+    order = study.order(timepoint)
+    if deidentified:
+        study = without_patient(study)
+        timepoint = study.timepoints[order].name
+    progressed = study.timepoints[order].non_target_progress is not None
     images = source_images(volume, "SR")
     if volume.source.orientation.axes[0] != 2:
         raise UserError("this series was not taken in axial slices, so the SR cannot show axial diameters; write a CSV")
@@ -53,7 +57,7 @@ def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path, d
     path = Path(path)
     with said_in_one_line("SR"), atomic_path(path, private=True) as part:
         if deidentified:
-            deidentify(report)
+            deidentify(report, study)
         report.save_as(part)
     return path
 

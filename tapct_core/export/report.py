@@ -21,7 +21,7 @@ from ..lesions.recist import PARTIAL, PROGRESS
 from ..lesions.sentences import probability
 from ..volume import CTVolume
 from .report_pictures import lesion_picture, side_mm, timeline, window_of
-from .report_style import category_class, lesion_class, state_class, style
+from .report_style import POLICY, category_class, lesion_class, state_class, style
 from .words import NOTHING, local_time, millilitres, millimetres, percent
 
 METHOD = (
@@ -31,9 +31,6 @@ METHOD = (
     "dashed frames are proposals that nobody has decided on. In the pictures the patient's right is on the left, "
     "anterior is up, the bar is 1 cm."
 )
-
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""The page may load nothing and run nothing: its pictures are in it, and so are its styles."""
 
 
 def write_report(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from .colours import CATEGORIES, GROWN, LESIONS, QUIET, SHRUNK, STATES, UNDECIDED
 
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""A page may load nothing and run nothing: its pictures are in it, and so are its styles."""
+
 _GROUNDS = {
     "ground": ("#14181d", "#ffffff"),
     "card": ("#1b2027", "#f6f7f9"),

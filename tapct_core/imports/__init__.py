@@ -21,7 +21,7 @@ from ..io import kind_of
 from ..lesions import Study
 from ..volume import CTVolume
 from .dicom_sr import read_sr
-from .found import Found
+from .found import Found, checked
 from .label_map import read_label_map
 from .placing import Placed, belongs, lies_on, merged, place
 from .points import read_points
@@ -45,25 +45,24 @@ def read_findings(path: str | Path) -> list[Found]:
     """What one file says. Raises UserError for what is none of the formats, or holds no finding."""
     path = Path(path)
     if path.suffix.lower() in (".csv", ".tsv") and path.is_file():
-        return read_points(path)
+        return checked(read_points(path), path.name)
     kind = kind_of(path)
     if path.is_dir():
         raise UserError(f"{path.name} is a folder; name the SEG, RTSTRUCT, SR, label map or CSV file itself")
     found = _read_dicom(path) if kind == "dicom" else read_label_map(path)
     if not found:
         raise UserError(f"{path.name} holds no finding; choose a SEG, RTSTRUCT, SR, label map or CSV of points")
-    return found
+    return checked(found, path.name)
 
 
 def _read_dicom(path: Path) -> list[Found]:
-    import pydicom
-
+    from ..io.dicom_opening import open_findings
     from ..io.dicom_slices import quiet, text
     from .dicom_seg import read_seg
 
     with quiet():
         try:
-            dataset = pydicom.dcmread(path, force=True)
+            dataset = open_findings(path)
             reader = READERS.get(text(dataset, "SOPClassUID"))
             if reader is None:
                 what = text(dataset, "Modality") or "no modality"
@@ -71,6 +70,8 @@ def _read_dicom(path: Path) -> list[Found]:
             return {"seg": read_seg, "rtstruct": read_rtstruct, "sr": read_sr}[reader](dataset, path.name)
         except UserError:
             raise
+        except MemoryError:
+            raise UserError(f"there is not enough memory to read {path.name}; close other programs") from None
         except Exception:  # a broken file can raise anything; its words help nobody
             raise UserError(f"{path.name} is truncated or damaged, or not as its standard says; get it again") from None
 

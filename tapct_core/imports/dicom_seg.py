@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import UserError
+from ..files import require_fits
 from ..geometry import Geometry
 from ..io.dicom_slices import text
 from .found import Found, Region, made_uid
@@ -70,14 +71,24 @@ def _frames(dataset: Any, name: str) -> tuple[Frames, np.ndarray]:
         grid = own if grid is None else grid
         position = np.array(_of(group, shared, "PlanePositionSequence").ImagePositionPatient, float)
         if labelmap:
-            for value in np.unique(plane[plane > 0]):
-                frames[int(value)].append((position, np.argwhere(plane == value)))
+            for value, inside in _by_value(plane):
+                frames[value].append((position, inside))
             continue
         inside = np.argwhere(plane >= half if fractional else plane > 0)
         number = int(_of(group, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
         if len(inside):
             frames[number].append((position, inside))
     return frames, grid
+
+
+def _by_value(plane: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each value above 0 of a plane with its pixels (row, column) (n, 2), in one sort however many there are."""
+    flat = plane.reshape(-1)
+    at = np.flatnonzero(flat > 0)
+    at = at[np.argsort(flat[at], kind="stable")]
+    values, starts = np.unique(flat[at], return_index=True)
+    for value, pixels in zip(values, np.split(at, starts[1:]), strict=bool(len(values))):
+        yield int(value), np.stack(np.unravel_index(pixels, plane.shape), axis=1)
 
 
 def _planes(dataset: Any) -> Iterator[np.ndarray]:
@@ -117,6 +128,7 @@ def _region(frames: list[tuple[np.ndarray, np.ndarray]], grid: np.ndarray, name:
         raise UserError(f"{name} has frames that are unevenly apart; convert it to a label map first")
     pixels = np.concatenate([inside for _, inside in frames])
     low, high = pixels.min(axis=0), pixels.max(axis=0) + 1
+    require_fits(int((np.rint(index.max()) + 1) * np.prod(high - low, dtype=float)), f"{name}, unpacked,")
     mask = np.zeros((int(np.rint(index.max())) + 1, *(high - low)), bool)
     for slice_, (_, inside) in zip(np.rint(index).astype(int), frames, strict=True):
         mask[slice_, inside[:, 0] - low[0], inside[:, 1] - low[1]] = True

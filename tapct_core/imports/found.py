@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..errors import UserError
 from ..geometry import Geometry
+from ..tables import FARTHEST
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,36 @@ class Found:
         if self.names_a_scan:
             return "no scan of the study is the series, or in the frame of reference, that it names"
         return "it does not say to which scan it belongs; name the time point with --timepoint"
+
+
+MOST_FINDINGS = 2000
+"""More than this in one file is noise, or no list of lesions."""
+MOST_PLANES = 20_000
+"""Contours of one structure; one that is drawn on every slice of two scans has 4,000."""
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+
+def checked(found: list[Found], name: str) -> list[Found]:
+    """Findings that a study can hold: not too many, in finite places, under UIDs that are some. Raises UserError."""
+    if len(found) > MOST_FINDINGS:
+        raise UserError(f"{name} holds {len(found)} separate findings; choose at most {MOST_FINDINGS} of them")
+    for one in found:
+        for what in one.what:
+            if isinstance(what, Contours) and len(what.planes) > MOST_PLANES:
+                raise UserError(f"{one.name[:64]} in {name} has {len(what.planes)} contours; the most is {MOST_PLANES}")
+            if not all(np.isfinite(part).all() and np.abs(part).max(initial=0) < FARTHEST for part in _numbers(what)):
+                raise UserError(f"{name} has places that no scanner reaches, in {one.name[:64]}; get it again")
+    return [one if _is_uid(one.uid) else replace(one, uid=made_uid(one.uid)) for one in found]
+
+
+def _numbers(what: Region | Contours | OnImage | InSpace) -> tuple[np.ndarray, ...]:
+    if isinstance(what, Region):
+        return (what.geometry.affine,)
+    return what.planes if isinstance(what, Contours) else (what.points,)
+
+
+def _is_uid(words: str) -> bool:
+    return len(words) <= 64 and _UID.fullmatch(words) is not None
 
 
 def made_uid(*parts: object) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from ..errors import UserError
 from ..io import load_labels
-from .found import Found, Region, made_uid
+from .found import MOST_FINDINGS, Found, Region, made_uid
 
 CORNERS = np.ones((3, 3, 3), bool)
 """Voxels that touch at a corner are one part."""
@@ -20,8 +21,11 @@ def read_label_map(path: Path) -> list[Found]:
     """Each part of each value, named after the value's name. Raises UserError as ``load_labels`` does."""
     labels = load_labels(path)
     content = hashlib.sha256(np.ascontiguousarray(labels.labels)).hexdigest()
-    found = []
-    for value in np.unique(labels.labels[labels.labels > 0]):
+    found: list[Found] = []
+    values = np.unique(labels.labels[labels.labels > 0])
+    if len(values) > MOST_FINDINGS:
+        raise UserError(f"{path.name} has {len(values)} values, so it is no map of lesions; give one of fewer")
+    for value in values:
         whole = Region(labels.labels == value, labels.geometry)
         for part, (name, region) in enumerate(parts_of(labels.names.get(int(value), f"label {value}"), whole)):
             found.append(Found(path.name, name, made_uid(content, value, part), (region,)))
@@ -40,6 +44,8 @@ def parts_of(name: str, region: Region) -> list[tuple[str, Region]]:
     number = np.full(len(sizes), sizes.argmax())
     number[kept], number[0] = kept, 0
     labelled = number[labelled]
+    if (kept > 0).sum() > MOST_FINDINGS:
+        raise UserError(f"{name} is in {(kept > 0).sum()} separate parts, so it is no lesion; take it out of the file")
     boxes = ndimage.find_objects(labelled)
     parts = []
     for count, part in enumerate(kept[kept > 0], start=1):

@@ -16,22 +16,28 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import UserError
-from ..files import open_regular
+from ..files import open_regular, require_fits
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 HEADER_BYTES = 16 << 20
 """The most that stands before an image's pixels; scanners write some 100 kB."""
 READS = 400_000
-"""Of one file: an element takes two or three, so this is a header of more than 100,000 elements."""
+"""Of one image: an element takes two or three, so this is a header of more than 100,000 elements."""
+FINDINGS_BYTES, FINDINGS_READS = 256 << 20, 4_000_000
+"""The same of a SEG, SR or RTSTRUCT: 20,000 contours or frames have some million elements."""
 _SIZES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 """Markers of a JPEG (F7: JPEG-LS) that are followed by the image's size."""
 
 
-def open_dicom(path: Path, tags: list[str] | None = None, pixel_bytes: int = 0) -> Any:
-    """A DICOM file as pydicom's FileDataset; with ``tags`` these alone, and nothing from the pixels on.
+def open_dicom(
+    path: Path, tags: list[str] | None = None, pixel_bytes: int = 0, pixels: bool = True, reads: int = READS
+) -> Any:
+    """A DICOM file as pydicom's FileDataset; with ``tags`` these alone; with these or without ``pixels`` nothing from
+    the pixels on.
 
-    ``pixel_bytes`` is what the pixels may take once a deflated file is inflated. Raises UserError for what is no
-    regular file or would take more than it may, and whatever pydicom raises for what is damaged.
+    ``pixel_bytes`` is what the pixels may take once a deflated file is inflated, ``reads`` how many pieces it may have.
+    Raises UserError for what is no regular file or would take more than it may, and whatever pydicom raises for what
+    is damaged.
     """
     import pydicom
 
@@ -39,9 +45,20 @@ def open_dicom(path: Path, tags: list[str] | None = None, pixel_bytes: int = 0) 
         head = file.read(4096)
         file.seek(0)
         if DEFLATED.encode() in head and _is_deflated(file):
-            return _inflated(path, file, tags, pixel_bytes)
+            return _inflated(path, file, tags, pixel_bytes, pixels, reads)
         file.seek(0)
-        return pydicom.dcmread(_Counted(file), stop_before_pixels=tags is not None, specific_tags=tags, force=True)
+        header_alone = tags is not None or not pixels
+        return pydicom.dcmread(_Counted(file, reads), stop_before_pixels=header_alone, specific_tags=tags, force=True)
+
+
+def open_findings(path: Path) -> Any:
+    """A SEG, SR or RTSTRUCT whole, once its header has said that it fits. Raises as :func:`open_dicom`."""
+    header = open_dicom(path, ["Rows", "Columns", "NumberOfFrames", "BitsAllocated"], reads=FINDINGS_READS)
+    voxels = int(header.get("Rows") or 0) * int(header.get("Columns") or 0) * int(header.get("NumberOfFrames") or 1)
+    # A bit a voxel becomes a byte, and each set voxel two coordinates.
+    require_fits(max(voxels, 0), path.name)
+    packed = -(-voxels * int(header.get("BitsAllocated") or 8) // 8)
+    return open_dicom(path, pixel_bytes=FINDINGS_BYTES + max(packed, 0), reads=FINDINGS_READS)
 
 
 def require_size(dataset: Any, rows: int, columns: int, name: str, frame: int = 0, frames: int = 1) -> None:
@@ -72,10 +89,10 @@ def size_within(frame: bytes) -> tuple[int, int] | None:
 
 
 class _Counted:
-    """A file that refuses to be read in more than READS pieces, and never sets more aside than it holds."""
+    """A file that refuses to be read in more than so many pieces, and never sets more aside than it holds."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._read, self._left = file.read, READS
+    def __init__(self, file: BinaryIO, reads: int) -> None:
+        self._read, self._left = file.read, reads
         self.seek, self.tell, self.close = file.seek, file.tell, file.close
         self.name = getattr(file, "name", "")
         start = file.tell()
@@ -109,7 +126,9 @@ def _meta_of(file: BinaryIO) -> bytes:
     return file.read(start + 12 + min(length, HEADER_BYTES))
 
 
-def _inflated(path: Path, file: BinaryIO, tags: list[str] | None, pixel_bytes: int) -> Any:
+def _inflated(
+    path: Path, file: BinaryIO, tags: list[str] | None, pixel_bytes: int, pixels: bool, reads: int
+) -> Any:
     """The data set behind the meta header, inflated up to what it may take."""
     from pydicom.dataset import FileDataset
     from pydicom.filereader import read_dataset, read_partial
@@ -120,11 +139,11 @@ def _inflated(path: Path, file: BinaryIO, tags: list[str] | None, pixel_bytes: i
     limit = HEADER_BYTES + pixel_bytes
     unpack = zlib.decompressobj(-zlib.MAX_WBITS)
     data = unpack.decompress(file.read(min(limit, os.fstat(file.fileno()).st_size)), limit)
-    if tags is None and not unpack.eof and len(data) == limit:
+    if tags is None and pixels and not unpack.eof and len(data) == limit:
         raise UserError(f"{path.name} holds more than its header says, once it is inflated; copy it again")
     wanted = None if tags is None else [Tag(tag) for tag in tags]
-    stop = None if tags is None else _pixels_begin
-    found = read_dataset(_Counted(io.BytesIO(data)), False, True, stop_when=stop, specific_tags=wanted)
+    stop = None if tags is None and pixels else _pixels_begin
+    found = read_dataset(_Counted(io.BytesIO(data), reads), False, True, stop_when=stop, specific_tags=wanted)
     return FileDataset(str(path), found, known.preamble, known.file_meta, False, True)
 
 

@@ -122,7 +122,7 @@ def write_scan(volume: CTVolume, path: Path) -> Path:
         image = nib.Nifti1Image(volume.hu.T, RAS_FROM_LPS @ volume.geometry.affine[:, [2, 1, 0, 3]])  # x first
         image.set_sform(image.affine, 1)
         image.set_qform(image.affine, 1)
-        with atomic_path(path) as part:
+        with atomic_path(path, private=True) as part:
             nib.save(image, part)
     return path
 

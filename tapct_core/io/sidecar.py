@@ -103,7 +103,7 @@ def _sha256(path: Path) -> str:
 def written(path: Path) -> Iterator[Path]:
     """:func:`~tapct_core.atomic.atomic_path`, with what the operating system refuses said in one line."""
     try:
-        with atomic_path(path) as part:
+        with atomic_path(path, private=True) as part:
             yield part
     except OSError as error:
         raise UserError(

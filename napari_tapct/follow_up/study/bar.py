@@ -45,6 +45,12 @@ if TYPE_CHECKING:
 
 FILES = "Study (*.json)"
 SAVING = "Saving"
+WITH_PATIENT = (
+    "SEG and SR hold the patient's name, ID and dates, as their images do; table and report hold the patient's key, "
+    "dates and initials.\n\nLeave the patient out (DICOM PS3.15, basic profile)? Scans and lesions are then numbered, "
+    "and SEG and SR no longer refer to their images."
+)
+"""What is asked before an export."""
 
 
 class StudyBar(QGroupBox):
@@ -220,11 +226,15 @@ class StudyBar(QGroupBox):
 
     def _on_export(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Export into a folder")
-        if folder:
-            self.export(Path(folder))
+        if not folder:
+            return
+        answers = QMessageBox.Yes | QMessageBox.No | QMessageBox.Cancel
+        answer = QMessageBox.question(self, "Export", WITH_PATIENT, answers, QMessageBox.No)
+        if answer != QMessageBox.Cancel:
+            self.export(Path(folder), deidentified=answer == QMessageBox.Yes)
 
-    def export(self, folder: Path) -> Job:
-        """Writes table, report, SEG and SR into a folder."""
+    def export(self, folder: Path, deidentified: bool = False) -> Job:
+        """Writes table, report, SEG and SR into a folder, with the patient or without; says which."""
         study, volumes = snapshot(self.editor.study), self._volumes()
 
         def done(result: tuple) -> None:
@@ -232,7 +242,10 @@ class StudyBar(QGroupBox):
             show_info("\n".join([f"{len(files)} files in {folder}: {', '.join(file.name for file in files)}", *notes]))
             self.exported.emit(files)
 
-        return self._run("Exporting", lambda job: export_all(study, volumes, folder, job.report, job.cancelled), done)
+        def work(job: Job) -> tuple:
+            return export_all(study, volumes, folder, job.report, job.cancelled, deidentified)
+
+        return self._run("Exporting", work, done)
 
     def _volumes(self) -> dict:
         scans = {t.name: self.editor.scan_of(t.name) for t in self.editor.study.timepoints}

@@ -313,8 +313,8 @@ def bring_scans(study: Study, volumes: dict[str, CTVolume], target: Path, report
         path = folder / f"{file_stem(study, timepoint.name)}.nii.gz"
         if timepoint.path:
             folder.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as part:
-                shutil.copy(timepoint.path, part)
+            with atomic_path(path, private=True) as part:
+                shutil.copyfile(timepoint.path, part)
         elif timepoint.name in volumes:
             write_scan(volumes[timepoint.name], path)
         else:

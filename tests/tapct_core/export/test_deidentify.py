@@ -12,7 +12,9 @@ import pytest
 
 from tapct_core.export import write_csv, write_report, write_seg, write_sr
 from tapct_core.export.deidentify import new_uid_of, without_patient
-from tapct_core.lesions import Mask, Study, Timepoint
+from tapct_core.io import load_ct
+from tapct_core.lesions import Judgement, Mask, Study, Timepoint
+from tapct_core.lesions.timepoints import snapshot
 from tapct_core.tables import as_text
 
 from .conftest import LESIONS
@@ -58,6 +60,52 @@ def test_what_names_the_patient_is_gone_only_when_asked(study, dicom_pair, tmp_p
     assert "Anonymous" not in values(plain) or write is write_sr
 
 
+@pytest.mark.parametrize("write", [write_seg, write_sr])
+def test_nothing_comes_along_from_the_images_that_the_profile_takes_away(study, dicom_pair, tmp_path, write):
+    """Whatever the patient's modules may hold (PS3.3 C.7.1, C.7.2): of free text, of people, of places, of trials."""
+    series = tmp_path / "series"
+    series.mkdir()
+    marked = {
+        "PatientComments": "LO", "ResponsiblePerson": "PN", "ClinicalTrialSubjectID": "LO", "Allergies": "LO",
+        "ClinicalTrialSponsorName": "LO", "AdmissionID": "LO", "ServiceEpisodeDescription": "LO", "Occupation": "SH",
+        "ConsultingPhysicianName": "PN", "PatientState": "LO", "MedicalAlerts": "LO", "InstitutionName": "LO",
+        "ClinicalTrialSiteName": "LO", "PatientReligiousPreference": "LO", "StudyDescription": "LO",
+        "PositionReferenceIndicator": "LO", "ReasonForVisit": "LO", "PatientMotherBirthName": "PN",
+    }  # fmt: skip
+    for path in dicom_pair.folders[0].iterdir():
+        image = pydicom.dcmread(path)
+        for keyword in marked:
+            setattr(image, keyword, "Marked")
+        image.TimezoneOffsetFromUTC, image.PatientAge, image.LastMenstrualDate = "+0100", "077Y", "20250102"
+        image.PatientID, image.StudyID, image.OtherPatientIDsSequence = "Marked", "Marked", [pydicom.Dataset()]
+        image.OtherPatientIDsSequence[0].PatientID = "Marked"
+        image.save_as(series / path.name)
+    for deidentified in (False, True):
+        path = write(study, "baseline", load_ct(series), tmp_path / "a.dcm", deidentified=deidentified)
+        assert (b"Marked" in path.read_bytes()) is not deidentified  # so the marks do come along
+    left = {element.keyword for element in pydicom.dcmread(path)}
+    gone = {*marked, "PatientAge", "TimezoneOffsetFromUTC", "LastMenstrualDate"} - {"PositionReferenceIndicator"}
+    assert not left & gone
+    assert b"077Y" not in path.read_bytes() and b"20250102" not in path.read_bytes()
+
+
+def test_names_are_numbers_and_anatomy_stays(study):
+    copy = snapshot(study)
+    for lesion, organ in zip(copy.lesions, ("Left lung, upper lobe", "lung of Mr Lung-Meier"), strict=False):
+        lesion.organ = organ
+    copy.set_comment(copy.lesions[0].uid, "baseline", "Meier")
+    copy.timepoints[0].non_target_progress = Judgement("AB", "2025-01-02", "Meier")
+    plain = without_patient(copy)
+    assert [one.name for one in plain.timepoints] == ["scan 1"] and plain.timepoints[0].path == ""
+    assert [one.name for one in plain.lesions] == [f"lesion {k + 1}" for k in range(len(plain.lesions))]
+    assert [one.organ for one in plain.lesions][:2] == ["Left lung, upper lobe", "organ 2"]
+    assert plain.timepoints[0].non_target_progress == Judgement("person", "")
+    found = plain.lesions[0].findings["scan 1"]
+    assert (found.comment, found.mask_by, found.decided_by) == ("", "person", "person")
+    assert plain.lesions[0].uid != copy.lesions[0].uid == study.lesions[0].uid
+    assert plain.lesions[0].uid == without_patient(copy).lesions[0].uid  # the same each time
+
+
 def test_seg_and_sr_still_fit_each_other(study, dicom_pair, tmp_path):
     volume = dicom_pair.volumes[0]
     seg = pydicom.dcmread(write_seg(study, "baseline", volume, tmp_path / "a.dcm", deidentified=True))
@@ -77,7 +125,7 @@ def test_tables_without_the_patient(study, tmp_path):
 
 @pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\tx", "=cmd|' /C calc'!A0", "\uff1d1"])
 def test_no_cell_is_a_formula(study, tmp_path, name):
-    study = without_patient(study)  # a copy
+    study = snapshot(study)
     study.lesions[0].name = name
     path = write_csv(study, tmp_path / "a.csv")
     with open(path, newline="", encoding="utf-8") as file:

@@ -9,10 +9,10 @@ import pydicom
 from pydicom.uid import CTImageStorage, generate_uid
 from scipy import ndimage
 
-from tapct_core.export.folder import export_all, file_stem, plain
+from tapct_core.export.folder import export_all, file_stem, held, plain
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
-from tapct_core.lesions import Study, Timepoint
+from tapct_core.lesions import Mask, Study, Timepoint
 from tapct_core.lesions.grow import grow_mask
 from tapct_core.volume import CTVolume
 
@@ -44,11 +44,34 @@ def test_dicom_series_get_seg_and_sr(data_dir, tmp_path):
     uid = study.add_lesion("L1", "CT of week 8", place, "AB").uid
     study.set_mask(uid, "CT of week 8", grow_mask(volume, place), volume)
     files, notes = export_all(study, {"CT of week 8": volume}, tmp_path / "out", lambda *_: None, lambda: False)
-    assert notes == []
+    assert notes == held(True, True, False)
     assert [path.name for path in files] == [
         "lesions.csv", "report.html", "01_CT_of_week_8_seg.dcm", "01_CT_of_week_8_sr.dcm",
     ]  # fmt: skip
     assert [pydicom.dcmread(path).Modality for path in files[2:]] == ["SEG", "SR"]
+
+
+def test_an_export_without_the_patient_names_nobody(data_dir, tmp_path):
+    """Neither in a file's name nor in it: not the name that a person gave to a scan or a lesion either."""
+    volume = load_ct(_with_uids(data_dir / "dicom" / "ts_example_series", tmp_path / "series"))
+    study = Study("p07", [Timepoint("MEIER 2025-01-02", "/data/MEIER", "2025-01-02")])
+    place = tuple(volume.geometry.to_world(np.array(volume.hu.shape) // 2))
+    mask = np.zeros(volume.hu.shape, bool)
+    mask[tuple(slice(n // 2 - 2, n // 2 + 3) for n in volume.hu.shape)] = True
+    uid = study.add_lesion("node of Meier", "MEIER 2025-01-02", place, "AB", organ="Meier's liver").uid
+    study.set_mask(uid, "MEIER 2025-01-02", Mask.from_array(mask), volume, by="AB")
+    study.set_comment(uid, "MEIER 2025-01-02", "Mr Meier")
+    out, scans = tmp_path / "out", {"MEIER 2025-01-02": volume}
+    files, notes = export_all(study, scans, out, lambda *_: None, lambda: False, deidentified=True)
+    assert [path.name for path in files] == ["lesions.csv", "report.html", "01_scan_1_seg.dcm", "01_scan_1_sr.dcm"]
+    assert notes == held(True, True, True)
+    for path in files:
+        assert not [word for word in (b"eier", b"EIER", b"2025-01-02", uid.encode()) if word in path.read_bytes()], path
+    seg, sr = (pydicom.dcmread(path) for path in files[2:])
+    assert seg.SegmentSequence[0].SegmentLabel == "lesion 1"
+    assert seg.SegmentSequence[0].TrackingUID in files[0].read_text()
+    assert b"lesion 1" in files[3].read_bytes() and "data:image" in files[1].read_text()
+    assert study.lesions[0].name == "node of Meier" and study.lesions[0].uid == uid
 
 
 def test_names_of_files_are_plain_and_the_same_wherever_a_study_is_exported():

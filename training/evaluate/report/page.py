@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tapct_core.atomic import atomic_path
+from tapct_core.export.report_style import POLICY
 
 from .tables import Table, markdown, words_of
 
@@ -85,13 +86,14 @@ def to_html(title: str, sections: Sequence[Section]) -> str:
             parts.append(f"<h3>{html.escape(_left_out_title(section.left_out))}</h3><ul>{items}</ul>")
         parts += [f"<p class=note>{html.escape(note)}</p>" for note in section.notes]
         parts.append("</section>")
-    return HTML.format(title=html.escape(title), style=STYLE, body="\n".join(parts))
+    return HTML.format(title=html.escape(title), policy=POLICY, style=STYLE, body="\n".join(parts))
 
 
 HTML = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>{style}</style>
