@@ -173,11 +173,12 @@ def _described(one: _Painted | Kept) -> tuple[np.ndarray, np.ndarray, dict[str, 
     """Painted voxels, their values, and what is said of the scan."""
     if isinstance(one, Kept):
         one.settle()
-        index, value, content, (path, series) = one.index, one.value, one.content, one.origin
+        index, value, content, (path, series), how = one.index, one.value, one.content, one.origin, one.how
     else:
         index, value = painted_voxels(one.strokes)
-        content, (path, series) = one.volume.content_hash, origin_of(one.volume)
+        content, (path, series), how = one.volume.content_hash, origin_of(one.volume), one.volume.source.how
     entry = {"name": one.name, "date": one.date, "strokes": "", "content": content, "path": path, "series": series}
+    entry |= {"reading": dict(how)} if how else {}
     return index, value, entry
 
 
@@ -231,7 +232,8 @@ def read_back(old: Unfinished) -> tuple[list[LabelClass], list[Resumed]]:
 def _read_volume(folder: Path, entry: dict[str, Any]) -> CTVolume:
     if entry["path"]:
         path = Path(entry["path"])
-        return load_ct(path, series=entry["series"] or None) if path.is_dir() else load_ct(path)
+        series = (entry["series"] or None) if path.is_dir() else None
+        return load_ct(path, series, **entry.get("reading", {}))
     from safetensors.numpy import load_file
 
     arrays = load_file(folder / "volumes" / entry["volume"])

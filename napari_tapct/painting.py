@@ -76,13 +76,16 @@ class Kept:
     date: str
     index: np.ndarray
     value: np.ndarray
+    how: tuple[tuple[str, float], ...] = ()
+    """What a person said of the scan when it was opened."""
 
     @classmethod
     def of(cls, scan: Scan, strokes: np.ndarray) -> Kept:
         """The strokes of a scan that is still open."""
         volume = scan.volume
         index, value = painted_voxels(strokes)
-        return cls(origin_of(volume), volume.geometry, "", volume, scan.name, scan.date, index, value)
+        how = volume.source.how
+        return cls(origin_of(volume), volume.geometry, "", volume, scan.name, scan.date, index, value, how)
 
     def settle(self) -> None:
         """Takes the hash of the volume, which takes a while, and lets the volume go if its file tells the rest."""

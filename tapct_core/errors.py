@@ -17,5 +17,16 @@ class UserError(ValueError):
         return "".join(c if unicodedata.category(c) not in _CONTROLS else " " for c in super().__str__())
 
 
+class NeedsWord(UserError):
+    """A scan that can be read once a person has said how; whoever can ask, asks.
+
+    ``reason`` is what is wrong, ``choices`` what may be said of it: in words, and as keywords of ``load_ct``.
+    """
+
+    def __init__(self, reason: str, remedy: str, choices: tuple[tuple[str, dict[str, object]], ...]) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason, self.choices = UserError(reason), choices
+
+
 _CONTROLS = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 """Categories of characters that are not shown as they stand: controls, marks of direction, halves of a pair."""

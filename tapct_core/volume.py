@@ -72,6 +72,8 @@ class Source:
     """(width, level) in HU where the header suggests one."""
     native: Native | None = None
     """Where the file's own slices lie, for a series that was resampled on a person's word."""
+    how: tuple[tuple[str, float], ...] = ()
+    """What a person said of it, as keywords of ``load_ct`` and their values; reading it again needs them again."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QWidget
 
-from tapct_core.errors import UserError
+from tapct_core.errors import NeedsWord, UserError
 from tapct_core.io import SeriesInfo, list_series, load_ct, load_labels
 from tapct_core.io.checks import LooksLikeLabels
 from tapct_core.io.suffixes import stem_of
@@ -25,10 +25,14 @@ from ..inner import main_window
 from ..jobs import Job
 from ..layers import ct_image, ct_name, labels_layer
 from ..session import Session
+from .asking import Asked, WordDialog
 from .series_picker import SeriesPicker, thumbnail
 
 Read = tuple[str, CTVolume | LabelMap, tuple[float, float] | None]
 """What was read: its name, itself, and the lowest and highest HU of a CT."""
+
+Found = tuple[list[Read], list[str], list[Asked]]
+"""What was read, why others were not, and what a person has to say first."""
 
 
 class Opener(QObject):
@@ -43,7 +47,8 @@ class Opener(QObject):
         self._session, self._watch = session, watch
         self._waiting: list[Path] = []
         self._job: Job | None = None
-        self._picker: SeriesPicker | None = None
+        self._picker: SeriesPicker | WordDialog | None = None
+        self._asked: list[Asked] = []
 
     def open(self, paths: Iterable[Path]) -> None:
         """Opens whatever was dropped, one after the other. Files that wait at the same time are read together."""
@@ -65,6 +70,26 @@ class Opener(QObject):
         """Reads the chosen series of a folder; none chosen means the only one."""
         uids = [one.uid for one in series] or [None]
         return self._run(f"Reading {folder.name}", lambda job: read_series(job, folder, uids), self._add)
+
+    def _ask(self) -> None:
+        """Asks a person of the next scan that needs their word, and reads it by that; nobody else waits for it."""
+        if not self._asked or not isalive(self):
+            return
+        asked = self._asked.pop(0)
+        self._picker = dialog = WordDialog(asked, self.parent())
+
+        def finished(_: int) -> None:
+            self._picker = None
+            if dialog.result() == WordDialog.Accepted:
+                again = asked.said(dialog.chosen)
+                self._run(f"Reading {asked.path.name}", lambda job: read_asked(job, again), self._add)
+            else:
+                self._ask()
+                self._go_on()
+
+        dialog.finished.connect(finished)
+        dialog.setAttribute(Qt.WA_DeleteOnClose)
+        dialog.open()
 
     def _run(self, title: str, function: Callable[[Job], Any], done: Callable[[Any], None]) -> Job:
         self._job = Job(title, function, owner=self, done=done, ended=self._go_on)
@@ -109,8 +134,9 @@ class Opener(QObject):
         sources = [scan.volume.source.dicom for scan in self._session.scans]
         return {path for dicom in sources if dicom for path in dicom.files}
 
-    def _add(self, found: tuple[list[Read], list[str]]) -> None:
-        read, notes = found
+    def _add(self, found: Found) -> None:
+        read, notes, asked = found
+        self._asked += asked
         viewer = self._session.viewer
         if viewer is None:
             return
@@ -122,8 +148,9 @@ class Opener(QObject):
             self._session.show(first)
         if layers:
             self.opened.emit(layers)
-        elif not notes:
+        elif not notes and not asked:
             show_info("What was dropped belongs to series that are open already")
+        self._ask()
 
 
 _openers: WeakKeyDictionary[Session, Opener] = WeakKeyDictionary()
@@ -169,14 +196,15 @@ class _Activity(cancelable_progress):
         self._job.cancel()
 
 
-def read_files(job: Job, paths: list[Path], known: set[Path]) -> tuple[list[Read], list[str]]:
-    """CTs and label maps, and why others could not be read; on a worker's thread.
+def read_files(job: Job, paths: list[Path], known: set[Path]) -> Found:
+    """CTs and label maps, why others could not be read, and those of which a person must say how; on a worker's thread.
 
     ``known`` are slices of series that are open: slices dropped one by one are not read a hundred times.
     Raises the first UserError where nothing could be read.
     """
     read: list[Read] = []
     refused: list[UserError] = []
+    asked: list[Asked] = []
     for number, path in enumerate(paths):
         job.report(number, len(paths))
         if job.cancelled():
@@ -187,26 +215,39 @@ def read_files(job: Job, paths: list[Path], known: set[Path]) -> tuple[list[Read
             volume = load_ct(path)
         except LooksLikeLabels:
             read.append((stem_of(path), load_labels(path), None))
+        except NeedsWord as error:
+            asked.append(Asked(path, error))
         except UserError as error:
             refused.append(error)
         else:
             read.append(_with_range(volume, stem_of(path)))
             known |= set(volume.source.dicom.files) if volume.source.dicom else set()
-    return _unless_all_refused(read, refused)
+    return _unless_all_refused(read, refused, asked)
 
 
-def read_series(job: Job, folder: Path, uids: list[str | None]) -> tuple[list[Read], list[str]]:
+def read_series(job: Job, folder: Path, uids: list[str | None]) -> Found:
     """Series of a folder, as :func:`read_files`."""
-    read, refused = [], []
+    read, refused, asked = [], [], []
     for number, uid in enumerate(uids):
         job.report(number, len(uids))
         if job.cancelled():
             break
         try:
             read.append(_with_range(load_ct(folder, series=uid), folder.name))
+        except NeedsWord as error:
+            asked.append(Asked(folder, error, {"series": uid} if uid else {}))
         except UserError as error:
             refused.append(error)
-    return _unless_all_refused(read, refused)
+    return _unless_all_refused(read, refused, asked)
+
+
+def read_asked(job: Job, asked: Asked) -> Found:
+    """A scan as a person said that it is to be read; it may need another word."""
+    name = asked.path.name if asked.path.is_dir() else stem_of(asked.path)
+    try:
+        return [_with_range(load_ct(asked.path, **asked.how), name)], [], []
+    except NeedsWord as error:
+        return [], [], [Asked(asked.path, error, asked.how)]
 
 
 def look_into(job: Job, folder: Path) -> tuple[list[SeriesInfo], list]:
@@ -221,10 +262,10 @@ def look_into(job: Job, folder: Path) -> tuple[list[SeriesInfo], list]:
     return series, pictures
 
 
-def _unless_all_refused(read: list[Read], refused: list[UserError]) -> tuple[list[Read], list[str]]:
-    if refused and not read:
+def _unless_all_refused(read: list[Read], refused: list[UserError], asked: list[Asked]) -> Found:
+    if refused and not read and not asked:
         raise refused[0]
-    return read, [str(error) for error in refused]
+    return read, [str(error) for error in refused], asked
 
 
 def _with_range(volume: CTVolume, name: str) -> Read:

@@ -74,7 +74,8 @@ class ScansWidget(QWidget):
         row = QHBoxLayout()
         for text, hint, slot in (
             ("Open files …", "NIfTI, NRRD, MetaImage, or a slice of a DICOM series", self._on_open_files),
-            ("Open DICOM folder …", "A folder with one or more series", self._on_open_folder),
+            ("DICOM folder …", "A folder with one or more series", self._on_open_folder),
+            ("From PACS …", "A patient's CTs over DICOMweb; nothing is asked before you do", self._on_pacs),
         ):
             button = QPushButton(text)
             button.setToolTip(hint)
@@ -174,6 +175,13 @@ class ScansWidget(QWidget):
         path = QFileDialog.getExistingDirectory(self, "Open a folder of DICOM slices")
         if path:
             self.open_folder(Path(path))
+
+    def _on_pacs(self) -> None:
+        from .pacs import PacsDialog
+
+        dialog = PacsDialog(self.opener.open, self)
+        dialog.setAttribute(Qt.WA_DeleteOnClose)
+        dialog.show()
 
     def open_files(self, paths: Sequence[Path]) -> Job:
         """Reads files off the interface thread and adds them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from ..errors import UserError
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from ..imports import import_findings
     from ..io import load_ct
     from ..lesions.study_file import read_study, save_study, scan_path
+    from ..lesions.timepoints import how_to_read
 
     study, known = read_study(args.study)
     by_name = {timepoint.name: timepoint for timepoint in study.timepoints}
@@ -44,17 +46,22 @@ def run(args: argparse.Namespace) -> int:
     def load(name: str):
         timepoint = by_name[name]
         path = scan_path(args.study, timepoint)
-        return load_ct(path, series=(timepoint.series_uid or None) if path.is_dir() else None)
+        return load_ct(path, **how_to_read(timepoint, path))
 
     placed = import_findings(study, args.files, load, args.timepoint)
+    hint = ""
+    if any(one.failed and not one.found.names_a_scan for one in placed):
+        hint = "name the time point of findings that do not say so with --timepoint"
     rows = [
         {"file": one.found.file, "lesion": one.found.name, "timepoint": one.timepoint, "result": one.done}
         for one in placed
     ]
     if all(one.failed for one in placed):
         reasons = "; ".join(dict.fromkeys(f"{row['lesion']}: {row['result']}" for row in rows))
-        raise UserError(f"nothing could be placed: {reasons}")
+        raise UserError("; ".join(word for word in (f"nothing could be placed: {reasons}", hint) if word))
     save_study(study, args.study, known)
+    if hint:
+        print(f"tapct import: {hint}", file=sys.stderr)
     if args.json:
         print(json.dumps({"placed": [row for row in rows if row["timepoint"]],
                           "not_placed": [row for row in rows if not row["timepoint"]]}))  # fmt: skip

@@ -123,6 +123,8 @@ class _Scans(Mapping):
         timepoint = self.study.timepoints[self.study.order(name)]
         args = argparse.Namespace(**vars(self.args))
         args.series = timepoint.series_uid or None
+        for key, value in timepoint.reading.items():
+            setattr(args, key, value)
         found = embed_from_args(scan_path(self.args.study, timepoint), args)
         self._check(name, found[0])
         while len(self.kept) > 1:

@@ -84,7 +84,7 @@ class Found:
             return f"the study has no time point {self.timepoint!r}"
         if self.names_a_scan:
             return "no scan of the study is the series, or in the frame of reference, that it names"
-        return "it does not say to which scan it belongs; name the time point with --timepoint"
+        return "it does not say to which scan it belongs"
 
 
 MOST_FINDINGS = 2000

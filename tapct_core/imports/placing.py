@@ -56,6 +56,28 @@ def _segment_itself(one: Found) -> bool:
     return any(isinstance(region, Region) for region in one.what)
 
 
+def bring(study: Study, before: Study, after: Study) -> None:
+    """Put what an import has added, between ``before`` and ``after`` (a copy of it), into a study that a person may
+    have gone on with meanwhile: what they have changed since stays."""
+    old = {lesion.uid: lesion.findings for lesion in before.lesions}
+    names = {timepoint.name for timepoint in study.timepoints}
+    for lesion in after.lesions:
+        mine = next((one for one in study.lesions if one.uid == lesion.uid), None)
+        if mine is None and lesion.uid in old:
+            continue  # deleted meanwhile
+        found = {
+            name: finding
+            for name, finding in lesion.findings.items()
+            if finding != old.get(lesion.uid, {}).get(name) and name in names
+        }
+        if mine is None and found:
+            mine = replace(lesion, findings={})
+            study.lesions.append(mine)
+        for name, finding in found.items():
+            if mine.findings.get(name) == old.get(lesion.uid, {}).get(name):
+                mine.findings[name] = finding
+
+
 def belongs(study: Study, name: str, volume: CTVolume, found: Found, timepoint: str) -> bool:
     """Whether a finding is of this time point: by its own word, the images, series or frame it names, or a person's."""
     if found.timepoint:

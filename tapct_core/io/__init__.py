@@ -50,11 +50,19 @@ def load_ct(
     ``resample`` is their word that slices of a tilted gantry, or unevenly apart, may be put on a regular grid.
     Raises UserError, one line, for all that the module's docstring names.
     """
-    path = Path(path)
+    said = {"hu_offset": hu_offset, "phase": phase, "resample": resample or None}
+    volume = _read_ct(Path(path), series, **{key: value for key, value in said.items() if value is not None})
+    how = tuple((key, value) for key, value in said.items() if value is not None)
+    return replace(volume, source=replace(volume.source, how=how))
+
+
+def _read_ct(
+    path: Path, series: str | None, hu_offset: float | None = None, phase: int | None = None, resample: bool = False
+) -> CTVolume:
     kind = kind_of(path)
     if kind == "zip":
         with unzipped(path) as inside:
-            volume = load_ct(inside, series, hu_offset=hu_offset, phase=phase, resample=resample)
+            volume = _read_ct(inside, series, hu_offset, phase, resample)
             return replace(volume, source=replace(volume.source, path=path))
     if kind != "dicom" and (series is not None or phase is not None):
         what = "series" if series is not None else "phase"

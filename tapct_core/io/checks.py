@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import NeedsWord, UserError
 from ..geometry import Geometry, GeometryError, Orientation, orient
 from ..volume import AIR_HU
 from .hu_scale import offset_of, sample
@@ -118,18 +118,29 @@ def refuse_unless_ct(hu: np.ndarray, fractional: bool, name: str) -> None:
         )
     offset = offset_of(values)
     if offset:
-        raise UserError(
+        raise NeedsWord(
             f"{name} is not in HU: its values lie as a CT's with about {offset} added, so its rescale intercept was "
-            f"lost; if that is so, open it with --hu-offset -{offset}"
+            "lost",
+            f"if that is so, open it with --hu-offset -{offset}",
+            shifted(offset),
         )
     if strange > 0.05:
         raise UserError(f"{name} is not a CT in HU: {strange:.0%} of its values are ones that no CT has; {NOT_HU}")
     first, last = np.percentile(values, (0.5, 99.5))
     if (values < -25).mean() < 0.001 and ((values == 0).mean() >= 0.05 or last - first > 500):
-        raise UserError(
-            f"{name} is not a CT in HU: its values run from {low} to {high} with next to none below 0, "
-            "as in MR or PET; if it is a CT whose rescale intercept was lost, open it with --hu-offset -1024"
+        raise NeedsWord(
+            f"{name} is not a CT in HU: its values run from {low} to {high} with next to none below 0, as in MR or PET",
+            "if it is a CT whose rescale intercept was lost, open it with --hu-offset -1024",
+            shifted(1024),
         )
+
+
+def shifted(offset: int) -> tuple[tuple[str, dict[str, object]], ...]:
+    """What a person may say of values that seem to be ``offset`` too high, as NeedsWord wants it."""
+    return (
+        (f"It is a CT: take {offset} from all values", {"hu_offset": -float(offset)}),
+        ("It is a CT in HU: take the values as they are", {"hu_offset": 0.0}),
+    )
 
 
 def _without_padding(hu: np.ndarray) -> tuple[np.ndarray, float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import NeedsWord, UserError
 from ..patient_key import patient_key
 from ..volume import CTVolume, DicomSeries, Source
 from .checks import house_array, place
@@ -226,7 +226,9 @@ def _choose_series(
         return chosen[0]
     volumes = [found for found in ct.values() if len(found) > 1] or list(ct.values())
     if len(volumes) > 1:
-        raise UserError(f"{path.name} holds {len(volumes)} CT series, choose one with --series UID: {infos}")
+        choices = tuple((str(info), {"series": info.uid}) for info in map(_info, volumes))
+        reason = f"{path.name} holds {len(volumes)} CT series"
+        raise NeedsWord(reason, f"choose one with --series UID: {infos}", choices)
     return volumes[0]
 
 

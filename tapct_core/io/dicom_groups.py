@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import NeedsWord, UserError
 from .dicom_pixels import same_pixels
 from .dicom_slices import Slice, number, text
 
@@ -193,9 +193,13 @@ def _of_one_phase(slices: list[Slice], one: Path | None, phase: int | None) -> l
     if one is not None:
         log.warning("this DICOM series holds %d %s; the one of the given file is taken", len(groups), what)
         return next(group for group in groups.values() if any(s.path == one for s in group))
-    raise UserError(
-        f"this DICOM series is 4D: it holds {len(groups)} {what} at the same positions; "
-        f"choose one with --phase N: {_listed(groups)}"
+    raise NeedsWord(
+        f"this DICOM series is 4D: it holds {len(groups)} {what} at the same positions",
+        f"choose one with --phase N: {_listed(groups)}",
+        tuple(
+            (f"{value or 'unnamed'} ({len(group)} slices)", {"phase": k})
+            for k, (value, group) in enumerate(groups.items(), start=1)
+        ),
     )
 
 

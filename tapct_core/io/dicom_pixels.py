@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import NeedsWord, UserError
 from ..files import require_fits
 from ..volume import AIR_HU, to_int16_hu
-from .checks import refuse_unless_ct
+from .checks import refuse_unless_ct, shifted
 from .dicom_opening import HEADER_BYTES, open_dicom, require_size
 from .dicom_slices import Slice, number, text
 from .hu_scale import offset_of, sample
@@ -127,9 +127,10 @@ def _check_scale(hu: np.ndarray, promised: bool) -> None:
     values = sample(hu)
     wrong = offset_of(values[values > AIR_HU])
     if wrong:
-        raise UserError(
-            f"this DICOM series says that it is in HU, but its values lie as a CT's with about {wrong} added; if that "
-            f"is so, open it with --hu-offset -{wrong}, and if it is not, with --hu-offset 0"
+        raise NeedsWord(
+            f"this DICOM series says that it is in HU, but its values lie as a CT's with about {wrong} added",
+            f"if that is so, open it with --hu-offset -{wrong}, and if it is not, with --hu-offset 0",
+            shifted(wrong),
         )
 
 

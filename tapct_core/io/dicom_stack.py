@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import NeedsWord, UserError
 from ..volume import Native
 from .dicom_groups import normal_of, where
 from .dicom_resample import native_grid
@@ -19,8 +19,12 @@ FEW = 0.1
 """Share of slices that may be called strays among the others."""
 
 
-class NoGridError(UserError):
+class NoGridError(NeedsWord):
     """Slices that are all there, but uneven or leaning, so that only resampling makes a regular grid of them."""
+
+    def __init__(self, reason: str, grid: str) -> None:
+        choice = (f"Resample them onto {grid} grid", {"resample": True})
+        super().__init__(reason, f"put them on {grid} grid with --resample", (choice,))
 
 
 def stack(slices: list[Slice], resample: bool = False) -> tuple[np.ndarray, list[Slice], Native | None]:
@@ -75,7 +79,8 @@ def _even(heights: np.ndarray, slices: list[Slice], normal: np.ndarray) -> tuple
     steps = np.diff(heights)
     raise NoGridError(
         f"the slices are unevenly spaced ({steps.min():.2f} to {steps.max():.2f} mm, worst at "
-        f"{where(normal, heights[off.argmax()])}); put them on an even grid with --resample"
+        f"{where(normal, heights[off.argmax()])})",
+        "an even",
     )
 
 
@@ -161,6 +166,5 @@ def _check_column(positions: np.ndarray, heights: np.ndarray, slices: list[Slice
     degrees = np.degrees(np.arctan2(np.linalg.norm(sideways[-1] - sideways[0]), heights[-1] - heights[0]))
     reason = f"gantry tilt of {degrees:.1f} degrees" if degrees > 0.1 else "their in-plane positions differ"
     raise NoGridError(
-        f"the slices do not stand square above each other ({reason}, {lean:.1f} mm); "
-        "put them on a rectangular grid with --resample"
+        f"the slices do not stand square above each other ({reason}, {lean:.1f} mm)", "a rectangular"
     )

@@ -185,6 +185,8 @@ class Timepoint:
     series_uid: str = ""
     non_target_progress: Judgement | None = None
     no_recurrence: Judgement | None = None
+    reading: dict[str, float] = field(default_factory=dict)
+    """What a person said of the scan, without which it does not open: ``hu_offset``, ``phase``, ``resample``."""
 
 
 @dataclass

@@ -300,14 +300,27 @@ def _require_masks_fit(data: dict) -> None:
 
 
 def _timepoint(data: Any, where: str) -> Timepoint:
-    _object(data, where, ("name", "path", "date", "series_uid", *_JUDGEMENTS))
+    _object(data, where, ("name", "path", "date", "series_uid", "reading", *_JUDGEMENTS))
     facts = {key: _text(data, key, where) for key in ("name", "path", "date", "series_uid")}
     if not facts["path"] or "\0" in facts["path"]:
         raise UserError(f"{where} has no path; name its CT file or DICOM folder")
     facts["name"] = facts["name"] or Path(facts["path"]).name
     if facts["date"] and calendar_date(facts["date"]) != facts["date"]:
         raise UserError(f"{where}.date is {facts['date']!r}; write it as YYYY-MM-DD")
+    facts["reading"] = _reading(data.get("reading"), f"{where}.reading")
     return Timepoint(**facts, **{key: _judgement(data.get(key), f"{where}.{key}") for key in _JUDGEMENTS})
+
+
+def _reading(said: Any, where: str) -> dict[str, float]:
+    """What a person said of a scan that does not open without."""
+    if said is None:
+        return {}
+    _object(said, where, ("hu_offset", "phase", "resample"))
+    _number(said, "hu_offset", where)
+    phase = said.get("phase", 1)
+    if type(phase) is not int or phase < 1 or said.get("resample", True) is not True:
+        raise UserError(f"{where} is not right; phase is a whole number from 1, and resample true")
+    return dict(said)
 
 
 def _judgement(said: Any, where: str) -> Judgement | None:

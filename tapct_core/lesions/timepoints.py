@@ -6,6 +6,8 @@ import copy
 import re
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..patient_key import current_key
@@ -79,11 +81,17 @@ def set_date(study: Study, name: str, when: str) -> None:
         insert_timepoint(study, timepoint)
 
 
-def set_series(study: Study, name: str, series_uid: str) -> None:
-    """Gives a time point the UID of its DICOM series, where it has none yet."""
+def set_series(study: Study, name: str, series_uid: str, reading: dict[str, float] | None = None) -> None:
+    """Gives a time point the UID of its DICOM series, where it has none yet, and what a person said of its scan."""
     for timepoint in study.timepoints:
         if timepoint.name == name:
             timepoint.series_uid = timepoint.series_uid or series_uid
+            timepoint.reading = dict(reading) if reading is not None else timepoint.reading
+
+
+def how_to_read(timepoint: Timepoint, path: Path) -> dict[str, Any]:
+    """The keywords of ``load_ct`` for a time point's scan, which lies at ``path``."""
+    return {"series": (timepoint.series_uid or None) if path.is_dir() else None, **timepoint.reading}
 
 
 def rename_timepoint(study: Study, old: str, new: str) -> None:

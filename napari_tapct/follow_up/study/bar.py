@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QGridLayout,
@@ -27,11 +27,13 @@ from qtpy.QtWidgets import (
 from tapct_core.errors import UserError
 from tapct_core.export.folder import export_all
 from tapct_core.lesions.study_file import read_study
-from tapct_core.lesions.timepoints import calendar_date, remove_timepoint, set_date, snapshot
+from tapct_core.lesions.timepoints import calendar_date, remove_timepoint, set_date, set_series, snapshot
 
 from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
+from ...scans.asking import Asked, WordDialog
 from ...unfinished_box import UnfinishedBox
+from .exchange import ExchangeRow
 from .opening import add_scans, closed, read_scans
 from .other_scans import OtherScans
 from .painted import put_painting
@@ -91,6 +93,8 @@ class StudyBar(QGroupBox):
         self.timepoints_button.menu().aboutToShow.connect(self._fill_menu)
         grid.addWidget(self.timepoints_button, 0, 3)
         column.addLayout(grid)
+        self.exchange = ExchangeRow(editor, self._run)
+        column.addWidget(self.exchange)
         row = QHBoxLayout()
         row.addWidget(QLabel("Reader"))
         row.addWidget(self.reader, 1)
@@ -187,15 +191,35 @@ class StudyBar(QGroupBox):
             return None
 
         def done(read: tuple) -> None:
-            scans, notes = read
+            scans, notes, asked = read
             add_scans(self.editor, scans)
             for note in notes:
                 show_error(note)
             self.refresh()
             self._put_painting()
             self.opened.emit()
+            self._ask(asked)
 
         return self._run("Opening scans", lambda job: read_scans(job, timepoints), done)
+
+    def _ask(self, asked: list[tuple[str, Asked]]) -> None:
+        """Asks how scans are to be read that do not open without a person's word; the study keeps what was said."""
+        if not asked:
+            return
+        name, one = asked[0]
+        dialog = WordDialog(one, self)
+
+        def finished(_: int) -> None:
+            if dialog.result() == WordDialog.Accepted:
+                how = one.said(dialog.chosen).how
+                self.editor.note(lambda study: set_series(study, name, "", how))
+                self.open_closed()
+            else:
+                self._ask(asked[1:])
+
+        dialog.finished.connect(finished)
+        dialog.setAttribute(Qt.WA_DeleteOnClose)
+        dialog.open()
 
     def _on_save_as(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save the study as", "study.json", FILES)
@@ -240,6 +264,7 @@ class StudyBar(QGroupBox):
         def done(result: tuple) -> None:
             files, notes = result
             show_info("\n".join([f"{len(files)} files in {folder}: {', '.join(file.name for file in files)}", *notes]))
+            self.exchange.exported = str(folder)
             self.exported.emit(files)
 
         def work(job: Job) -> tuple:
@@ -317,7 +342,8 @@ class StudyBar(QGroupBox):
 
         def function(job: Job) -> tuple[dict[str, Path], tuple]:
             moved = [replace(study.timepoints[study.order(one)], path=str(place)) for one, place in places.items()]
-            scans, notes = read_scans(job, moved)
+            scans, notes, asked = read_scans(job, moved)
+            notes += [f"{one}: {refused.error}" for one, refused in asked]
             right = []
             for scan in scans:
                 try:

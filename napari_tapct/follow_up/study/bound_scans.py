@@ -127,16 +127,17 @@ class BoundScans:
     def _bind(self, scan: Scan) -> None:
         """To the time point it is of, to a new one if there is none."""
         path, series = origin_of(scan.volume)
+        how = dict(scan.volume.source.how)
         known = self._known(scan)
         if known is not None:
             if known.date:
                 scan.layer.metadata[DATE] = known.date
-            self._history.each(lambda study: set_series(study, known.name, series))
+            self._history.each(lambda study: set_series(study, known.name, series, how))
             self._bound[known.name] = scan, scan.name
             return
         taken = {timepoint.name for timepoint in self._study.timepoints}
         name = next(n for n in (scan.name, *(f"{scan.name} ({i})" for i in range(2, 1000))) if n not in taken)
-        new, patient = Timepoint(name, path, scan.date, series), patient_of(scan.volume)
+        new, patient = Timepoint(name, path, scan.date, series, reading=how), patient_of(scan.volume)
         self._history.each(lambda study: insert_timepoint(study, replace(new), patient))
         self._bound[name] = scan, scan.name
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tapct_core.errors import UserError
+from tapct_core.errors import NeedsWord, UserError
 from tapct_core.io import load_ct
 from tapct_core.lesions import Timepoint
+from tapct_core.lesions.timepoints import how_to_read
 
 from ...layers import ct_image
+from ...scans.asking import Asked
 
 if TYPE_CHECKING:
     from tapct_core.volume import CTVolume
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
     from ...jobs import Job
     from .editor import StudyEditor
 
-Read = tuple[list[tuple[str, "CTVolume", tuple[float, float]]], list[str]]
-"""Scans that were read (time point, volume, lowest and highest HU), and why others were not."""
+Read = tuple[list[tuple[str, "CTVolume", tuple[float, float]]], list[str], list[tuple[str, Asked]]]
+"""Scans that were read (time point, volume, lowest and highest HU), why others were not, and of which a person must
+say how they are to be read."""
 
 
 def closed(editor: StudyEditor) -> list[Timepoint]:
@@ -28,7 +31,7 @@ def closed(editor: StudyEditor) -> list[Timepoint]:
 
 def read_scans(job: Job, timepoints: list[Timepoint]) -> Read:
     """Reads scans on a worker's thread. One that cannot be read keeps no other from being opened."""
-    scans, notes = [], []
+    scans, notes, asked = [], [], []
     for number, timepoint in enumerate(timepoints):
         job.report(number, len(timepoints))
         if job.cancelled():
@@ -37,12 +40,15 @@ def read_scans(job: Job, timepoints: list[Timepoint]) -> Read:
             path = Path(timepoint.path)
             if not path.exists():
                 raise UserError(f"{path} does not exist; put it back, or choose “Locate …” under Time points")
-            volume = load_ct(path, series=timepoint.series_uid or None) if path.is_dir() else load_ct(path)
+            volume = load_ct(path, **how_to_read(timepoint, path))
+        except NeedsWord as error:
+            asked.append((timepoint.name, Asked(path, error, timepoint.reading)))
+            continue
         except (UserError, OSError) as error:
             notes.append(f"{timepoint.name}: {error}")
             continue
         scans.append((timepoint.name, volume, (float(volume.hu.min()), float(volume.hu.max()))))
-    return scans, notes
+    return scans, notes, asked
 
 
 def add_scans(editor: StudyEditor, scans: list[tuple[str, CTVolume, tuple[float, float]]]) -> None:

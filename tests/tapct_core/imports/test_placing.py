@@ -155,7 +155,8 @@ def test_a_label_map_goes_to_the_one_scan_on_whose_grid_it_lies(scans, tmp_path)
     path = save_labels(LabelMap(values.astype(np.uint8), volume.geometry, names={1: "liver"}), tmp_path / "a.nii.gz")
     study = empty()
     placed = import_findings(study, [path], scans.__getitem__)
-    assert all(one.failed and "--timepoint" in one.done for one in placed) and not study.lesions  # both scans' grid
+    said = "it does not say to which scan it belongs"  # both scans' grid
+    assert all(one.failed and one.done == said for one in placed) and not study.lesions
     import_findings(study, [path], scans.__getitem__, timepoint="week 8")
     assert [lesion.name for lesion in study.lesions] == ["liver", "label 2"]
     found = study.lesions[0].findings["week 8"].mask.to_array()
