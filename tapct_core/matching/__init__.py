@@ -14,7 +14,7 @@ from ..lazy import fetch
 
 if TYPE_CHECKING:
     from .masks import match_each_mask, match_masks
-    from .matcher import EVIDENCE, STEPS, PreparedPair
+    from .pair import EVIDENCE, STEPS, PreparedPair
     from .points import Match, PointMatch, match_each, match_points, prepare_pair
     from .token_map import similarity_map
 
@@ -33,11 +33,11 @@ __all__ = [
 ]
 
 _WHERE = {
-    "EVIDENCE": "matcher",
-    "STEPS": "matcher",
+    "EVIDENCE": "pair",
+    "STEPS": "pair",
     "Match": "points",
     "PointMatch": "points",
-    "PreparedPair": "matcher",
+    "PreparedPair": "pair",
     "match_each": "points",
     "match_each_mask": "masks",
     "match_masks": "masks",

@@ -132,9 +132,9 @@ def band(confidence: float, presence: float, in_view: bool, absent_below: float 
 
 
 def presence_signs(
-    image_a: Image, image_b: Image, point: np.ndarray, place: np.ndarray, linear: np.ndarray
-) -> dict[str, float]:
-    """What tells a persisting lesion from a healed place, in levels of the contrast curve.
+    image_a: Image, image_b: Image, points: np.ndarray, places: np.ndarray, linears: np.ndarray
+) -> list[dict[str, float]]:
+    """What tells a persisting lesion from a healed place, in levels of the contrast curve; for each of points (N, 3).
 
     ``contrast`` is how much the core stands out from its surroundings in a, at the size where it does most;
     ``stands_out`` how much it still does in b, at a like size, in units of how much other places near by do;
@@ -143,50 +143,82 @@ def presence_signs(
     contrast; ``core_excess`` the change of the core beyond its surroundings' in units of how much those vary;
     ``core_ncc`` the correlation of the inner 14 mm.
     """
-    first, clutter_a = _profile(image_a, point[None])[0], _profile(image_a, point + _clutter())
-    second, clutter_b = _profile(image_b, place + _SHIFTS_MM), _profile(image_b, place + _clutter())
-    size = max((s for s in _SIZES_MM if s > 3), key=lambda s: abs(_contrast(first, s)) * s**0.5)
-    contrast = float(_contrast(first, size))
-    sign, strength = (1.0 if contrast >= 0 else -1.0), max(abs(contrast), 0.02)
-    stands_out, kept = -3.0, -0.5
-    for radius in (s for s in _SIZES_MM if 0.5 * size <= s <= 1.5 * size):
-        most = float((sign * _contrast(second, radius)).max())
-        others = sign * _contrast(clutter_b, radius)
-        stands_out = max(stands_out, (most - float(np.median(others))) / (float(others.std()) + 0.03))
-        kept = max(kept, most / strength)
-    known = min(1.0, abs(contrast) / (float(_contrast(clutter_a, size).std()) + 0.02) / 4)
-    faded = -sign * (_core(second, 0.6 * size) - _core(first, 0.6 * size))
-    core = correlate(image_a, image_b, point[None], place[None], linear[None], 2.0, 14.0, 4.0)
+    first = _profile(image_a, points, len(_SHELLS_MM), np.zeros((1, 3)))[:, 0]
+    core = correlate(image_a, image_b, points, places, linears, 2.0, 14.0, 4.0).amax(dim=(1, 2, 3)).tolist()
+    excess = _core_excess(image_a, image_b, points, places, linears)
+    sizes = [s for s in _SIZES_MM if s > 3]
+    most = np.stack([np.abs(_contrast(first, s)) * s**0.5 for s in sizes]).argmax(axis=0)
+    out: list[dict[str, float]] = [{"core_excess": e, "core_ncc": c} for e, c in zip(excess, core, strict=True)]
+    for number, size in enumerate(sizes):
+        same = np.flatnonzero(most == number)
+        if len(same):
+            found = _standing_out(image_a, image_b, first[same], points[same], places[same], size)
+            for row, n in enumerate(same):
+                out[n] |= {name: float(values[row]) for name, values in found.items()}
+    return out
+
+
+def _standing_out(
+    image_a: Image, image_b: Image, first: np.ndarray, points: np.ndarray, places: np.ndarray, size: int
+) -> dict[str, np.ndarray]:
+    """The signs that rest on the mean level about points whose lesions have one size -> (N,) each.
+
+    ``first`` (N, shells) are their profiles in a.
+    """
+    like = [s for s in _SIZES_MM if 0.5 * size <= s <= 1.5 * size]
+    around = np.concatenate([_SHIFTS_MM, _clutter()])
+    clutter_a = _profile(image_a, points, _shells_of(size), _clutter())
+    b = _profile(image_b, places, _shells_of(max(like)), around)
+    second, clutter_b = b[:, : len(_SHIFTS_MM)], b[:, len(_SHIFTS_MM) :]
+    contrast = _contrast(first, size)
+    sign, strength = np.where(contrast >= 0, 1.0, -1.0), np.maximum(np.abs(contrast), 0.02)
+    stands_out, kept = np.full(len(points), -3.0), np.full(len(points), -0.5)
+    for radius in like:
+        most = (sign[:, None] * _contrast(second, radius)).max(axis=1)
+        others = sign[:, None] * _contrast(clutter_b, radius)
+        stands_out = np.maximum(stands_out, (most - np.median(others, axis=1)) / (others.std(axis=1) + 0.03))
+        kept = np.maximum(kept, most / strength)
+    known = np.minimum(1.0, np.abs(contrast) / (_contrast(clutter_a, size).std(axis=1) + 0.02) / 4)
+    faded = -sign[:, None] * (_core(second, 0.6 * size) - _core(first, 0.6 * size)[:, None])
     return {
-        "contrast": abs(contrast),
-        "stands_out": min(stands_out, 8.0),
-        "kept": (min(kept, 2.0) - 0.5) * known,
-        "core_faded": float(np.clip(faded.min() / strength, -2, 2)),
-        "core_excess": _core_excess(image_a, image_b, point, place, linear),
-        "core_ncc": float(core.max()),
+        "contrast": np.abs(contrast),
+        "stands_out": np.minimum(stands_out, 8.0),
+        "kept": (np.minimum(kept, 2.0) - 0.5) * known,
+        "core_faded": np.clip(faded.min(axis=1) / strength, -2, 2),
     }
 
 
-def _core_excess(image_a: Image, image_b: Image, point: np.ndarray, place: np.ndarray, linear: np.ndarray) -> float:
+def _core_excess(
+    image_a: Image, image_b: Image, points: np.ndarray, places: np.ndarray, linears: np.ndarray
+) -> list[float]:
     """Logarithm of the inner 3 mm's change beyond that past 16 mm, where a lesion seldom reaches."""
-    shells = _SHELLS_MM[:, None, None] * _directions()
-    before = image_a.patches(point[None], shells.reshape(1, -1, 3)).view(len(_SHELLS_MM), -1)
-    after = image_b.patches(place[None], (shells @ linear.T).reshape(1, -1, 3)).view(len(_SHELLS_MM), -1)
-    change = (after - before).numpy()
-    around = change[16:]
-    return float(np.log1p(abs(change[:4].mean() - np.median(around)) / (np.abs(around).mean() + 0.05)))
-
-
-def _profile(image: Image, centres: np.ndarray) -> np.ndarray:
-    """Mean level on each shell round centres (N, 3) -> (N, shells)."""
     shells = (_SHELLS_MM[:, None, None] * _directions()).reshape(1, -1, 3)
-    return image.patches(centres, shells).view(len(centres), len(_SHELLS_MM), -1).mean(dim=2).numpy()
+    before = image_a.patches(points, shells)
+    after = image_b.patches(places, shells @ linears.transpose(0, 2, 1))
+    change = (after - before).numpy().reshape(len(points), len(_SHELLS_MM), -1)
+    around = change[:, 16:].reshape(len(points), -1)
+    noise = np.abs(around).mean(axis=1) + 0.05
+    excess = np.abs(change[:, :4].mean(axis=(1, 2)) - np.median(around, axis=1)) / noise
+    return np.log1p(excess).tolist()
+
+
+def _profile(image: Image, centres: np.ndarray, shells: int, around: np.ndarray) -> np.ndarray:
+    """Mean level on each of the first shells about centres (N, 3) plus ``around`` (k, 3) mm -> (N, k, shells)."""
+    places = around[:, None, None] + _SHELLS_MM[:shells, None, None] * _directions()
+    levels = image.patches(centres, places.reshape(1, -1, 3))
+    return levels.view(len(centres), len(around), shells, -1).mean(dim=3).numpy()
+
+
+def _shells_of(radius: float) -> int:
+    """How many shells the contrast at a radius rests on."""
+    return min(round(1.2 * radius) + 5, len(_SHELLS_MM))
 
 
 def _core(profiles: np.ndarray, radius: float) -> np.ndarray:
     """Mean level within a radius in mm, by volume, of profiles (..., shells)."""
     inner = max(1, round(radius)) + 1
-    return np.average(profiles[..., :inner], axis=-1, weights=(_SHELLS_MM[:inner] + 0.3) ** 2)
+    weights = (_SHELLS_MM[:inner] + 0.3) ** 2
+    return np.einsum("...k,k->...", profiles[..., :inner], weights / weights.sum())
 
 
 def _contrast(profiles: np.ndarray, radius: float) -> np.ndarray:

@@ -14,7 +14,8 @@ import numpy as np
 from ..errors import UserError
 from ..features import FeatureMap
 from ..volume import LabelMap
-from .matcher import STEPS, Matcher
+from .matcher import Matcher
+from .pair import STEPS
 from .points import PointMatch, check_choices, prepare_pair, refused_point, report, standing
 
 SAMPLES = 2000
@@ -72,7 +73,8 @@ def match_each_mask(
             continue
         inside = points[pair.a.scanned.contains(points)]
         places = matcher.find(centres[label], top_k, inside[:: -(-len(inside) // SAMPLES)])
-        found[label] = replace(report(matcher, centres[label], places, top_k, None), reason=reason)
+        (answer,) = report(matcher, centres[label][None], [places], top_k, None)
+        found[label] = replace(answer, reason=reason)
     return found
 
 

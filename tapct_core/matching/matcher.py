@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ..errors import UserError
 from ..geometry import Geometry
+from .climbing import Products, climb, scan_cell, score_of
 from .correlation import correlate, peaks
 from .limits import GATE_MM
-from .prepared import Prepared
-from .prior import Prior, find_prior
+from .pair import PreparedPair
+from .peaks import parabolic_peaks
 from .similarity import (
     NOWHERE,
     Box,
     Keys,
     box_round,
-    climb,
     full_box,
     local_maxima,
-    scan_cell,
     score,
     score_at,
     suppress,
 )
-from .votes import Vote, gate, gated_search, vote
-
-EVIDENCE = ("tokens", "surroundings", "hu")
-STEPS = (*EVIDENCE, "trilinear", "subtoken", "prior", "blocks", "votes", "way_back", "ncc")
-"""What matching may use: evidence from tokens, from their surroundings, from the HU round the point; queries
-interpolated between tokens; peaks found between tokens; the coarse motion as a gate; its refinement by block
-matching on the images; votes of points round the click, weighted by their way back; the last step by correlation."""
+from .votes import Vote, gated, vote
 
 WEIGHTS = {"tokens": 0.25, "surroundings": 0.15, "hu": 1.0}
 """Chosen on dev patients; with the coarse motion as it is now, up to four times as much for tokens does as well."""
@@ -52,33 +46,9 @@ lookalike, a lesion of the other lung say, and what is not found near by has cha
 OFF_PRIOR, STAY = 0.04, 0.04
 """What a place loses in score, and the last step in correlation, at one spread of the coarse motion from where that
 expects it, growing with the square; chosen on train and dev patients."""
+CLIMB_ROUNDS, WAY_BACK_ROUNDS = 6, 8
 LEAST_SPREAD_MM = 1.0
 """A coarse motion is never surer than this."""
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedPair:
-    """A baseline and a follow-up, ready for any number of clicks; ``priors`` by what made them."""
-
-    a: Prepared
-    b: Prepared
-    priors: dict[tuple[tuple[str, ...], bool], Prior]
-
-    def evidence(self, steps: Collection[str]) -> tuple[str, ...]:
-        """The kinds of evidence that both scans have among ``steps``; raises UserError if there is none."""
-        names = tuple(name for name in EVIDENCE if name in steps and name in self.a.keys and name in self.b.keys)
-        if not names:
-            raise UserError("no evidence to match on: these scans have no tokens, and HU was switched off")
-        return names
-
-    def prior(self, steps: Collection[str]) -> Prior | None:
-        """The coarse motion that these steps allow, found on first use; None if they leave it out."""
-        if "prior" not in steps:
-            return None
-        key = self.evidence(steps), "blocks" in steps
-        if key not in self.priors:
-            self.priors[key] = find_prior(self.a, self.b, key[0], refine=key[1])
-        return self.priors[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,116 +89,178 @@ class Matcher:
         self.prior = pair.prior(steps)
 
     def find(self, point: np.ndarray, top_k: int, region: np.ndarray | None = None) -> Found:
-        """Places in the follow-up for one point (3,) LPS mm of the baseline.
+        """Up to ``top_k`` places or more, best first, for a point (3,) LPS mm of scan a; see :meth:`find_each`."""
+        return self.find_each(point[None], top_k, None if region is None else [region])[0]
 
-        With ``region`` (N, 3) LPS mm, places round the point, what is looked for is their mean, not the point alone.
+    def find_each(self, points: np.ndarray, top_k: int, regions: Sequence[np.ndarray] | None = None) -> list[Found]:
+        """For each of points (N, 3) LPS mm of scan a up to ``top_k`` places or more, best first.
+
+        With ``regions``, points (M, 3) all over what lies round each point, what is looked for is their mean, not the
+        point alone. Everything that can be is done for all points at once, so a few hundred are a good number.
         """
-        queries = self._queries(self.a, point[None])
-        if region is not None:
-            queries = [part.mean(dim=0, keepdim=True) for part in self._queries(self.a, region)]
+        queries = self._queries(self.a, points)
+        if regions is not None:
+            means = [[part.mean(dim=0) for part in self._queries(self.a, region)] for region in regions]
+            queries = [torch.stack(kind) for kind in zip(*means, strict=True)]
         grid = self.b[0].grid
-        expected = self._expect(point)
-        box = box_round(grid, expected.place, GATE_MM) if expected else None
-        found = None
-        if box is not None:
-            places, heights = self._proposals(queries, box, expected.place, top_k)
-            found = self._judge(point, queries, places, heights, expected)
-        near = -np.inf if found is None else _support(found)
-        if found is None or ("ncc" in self.steps and near < OPEN_BELOW and not self._trusted(expected)):
-            places, heights = self._proposals(queries, full_box(grid), None, top_k)
-            wide = self._judge(point, queries, places, heights, None)
-            if wide.scores[0] > max(near + BETTER_BY, OPEN_BELOW) or found is None:
-                found = replace(wide, searched="whole scan")
-        return replace(found, expectation=expected)
+        expected = self._expect(points)
+        boxes = [box_round(grid, one.place, GATE_MM) if one else None for one in expected]
+        found: list[Found | None] = [None] * len(points)
+        gated_ = [n for n, box in enumerate(boxes) if box is not None]
+        if gated_:
+            near = [expected[n] for n in gated_]
+            proposed = self._near([q[gated_] for q in queries], [boxes[n] for n in gated_], near, top_k)
+            judged = self._judge(points[gated_], [q[gated_] for q in queries], proposed, near)
+            for n, one in zip(gated_, judged, strict=True):
+                found[n] = one
+        for n, here in enumerate(found):
+            support = -np.inf if here is None else _support(here)
+            if here is None or ("ncc" in self.steps and support < OPEN_BELOW and not self._trusted(expected[n])):
+                own = [q[n : n + 1] for q in queries]
+                (wide,) = self._judge(points[n : n + 1], own, [self._everywhere(own, top_k)], [None])
+                if here is None or wide.scores[0] > max(support + BETTER_BY, OPEN_BELOW):
+                    found[n] = replace(wide, searched="whole scan")
+        return [replace(one, expectation=there) for one, there in zip(found, expected, strict=True)]
 
-    def way_back(self, point: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Where each place is found again in the baseline: near the click when there is a gate, else anywhere."""
-        queries = self._queries(self.b, places)
-        if self.prior is not None:
-            clicks = np.repeat(point[None], len(places), axis=0)
-            starts, _ = gated_search(self.a, queries, self.weights, clicks, GATE_MM)
-        else:
-            values = score(self.a, queries, self.weights, full_box(self.a[0].grid))
-            starts = np.array([self.a[0].grid.to_world(local_maxima(v, 1)[0]) for v in values])
-        return climb(self.a, queries, self.weights, starts, rounds=8)[0]
+    def way_back(self, points: np.ndarray, places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Where the places of each point, (k, 3) each, are found again in the baseline: near the click when there is a
+        gate, else anywhere -> (k, 3) each."""
+        counts = [len(part) for part in places]
+        ends = np.cumsum(counts)
+        queries = [F.normalize(q, dim=1) for q in self._queries(self.b, np.concatenate(places))]
+        grid = self.a[0].grid
+        of = np.repeat(np.arange(len(points)), counts)
+        boxes = [box_round(grid, point, GATE_MM) if self.prior is not None else full_box(grid) for point in points]
+        clicks = np.repeat(points, counts, axis=0)
+        inside = [box or tuple(slice(0, 1) for _ in range(3)) for box in boxes]  # beyond the grid nothing is found
+        products = Products.near(self.a, queries, inside, of, WAY_BACK_ROUNDS)
+        starts = clicks.copy()
+        for row, n in enumerate(of):
+            if boxes[n] is None:
+                continue
+            values = score_of(products, row, self.weights, boxes[n])
+            if self.prior is not None:
+                index, _ = parabolic_peaks(gated(values, grid, boxes[n], clicks[row : row + 1]).numpy())
+                starts[row] = grid.to_world(index[0] + [part.start for part in boxes[n]])
+            else:
+                starts[row] = grid.to_world(local_maxima(values[0], 1)[0])
+        found, _ = climb(products, self.weights, starts, np.arange(len(of)), WAY_BACK_ROUNDS)
+        return np.split(found, ends[:-1])
 
     def _trusted(self, expected: Expectation) -> bool:
         return self.prior.agreement >= TRUSTED_AGREEMENT and expected.spread_mm <= TRUSTED_SPREAD_MM
 
-    def _expect(self, point: np.ndarray) -> Expectation | None:
+    def _expect(self, points: np.ndarray) -> list[Expectation | None]:
         if self.prior is None:
-            return None
-        place, linear, spread = (part[0] for part in self.prior.at(point[None]))
+            return [None] * len(points)
+        places, linears, spreads = self.prior.at(points)
         grid = self.pair.b.scanned
-        index = grid.to_index(place)
-        inside = np.minimum(index + 0.5, np.array(grid.shape) - 0.5 - index) * grid.spacing_mm
-        return Expectation(place, linear, max(float(spread), LEAST_SPREAD_MM), float(inside.min()))
+        index = grid.to_index(places)
+        inside = (np.minimum(index + 0.5, np.array(grid.shape) - 0.5 - index) * grid.spacing_mm).min(axis=1)
+        spreads = np.maximum(spreads, LEAST_SPREAD_MM)
+        return [
+            Expectation(places[n], linears[n], float(spreads[n]), float(inside[n])) for n in range(len(points))
+        ]
 
     def _queries(self, keys: list[Keys], points: np.ndarray) -> list[torch.Tensor]:
         """Query vectors at points (N, 3): interpolated, or of the nearest lattice point."""
         return [k.sample(points if "trilinear" in self.steps else _snapped(k.geometry, points)) for k in keys]
 
-    def _proposals(
-        self, queries: list[torch.Tensor], box: Box, expected: np.ndarray | None, top_k: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Best places for one query in a box -> points (k, 3) and similarities (k,), best first, k >= 1."""
+    def _near(
+        self, queries: list[torch.Tensor], boxes: list[Box], expected: list[Expectation], top_k: int
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Best places in each query's box -> points (k, 3) and similarities (k,), best first, k >= 1."""
         grid = self.b[0].grid
-        values = score(self.b, queries, self.weights, box)
-        if expected is not None:
-            values = values - gate(grid, box, expected[None])
-        index = local_maxima(values[0], PEAKS if expected is None else 4 * top_k)
+        units = [F.normalize(q, dim=1) for q in queries]
+        products = Products.near(self.b, units, boxes, np.arange(len(boxes)), CLIMB_ROUNDS)
+        starts = []
+        for n, (box, there) in enumerate(zip(boxes, expected, strict=True)):
+            values = gated(score_of(products, n, self.weights, box), grid, box, there.place[None])
+            index = local_maxima(values[0], 4 * top_k)
+            starts.append(grid.to_world(index + [part.start for part in box]) if len(index) else np.zeros((0, 3)))
+        of = np.repeat(np.arange(len(starts)), [len(part) for part in starts])
+        points, heights = np.concatenate(starts), np.zeros(0)
+        if len(points):
+            points, heights = self._tops(products, queries, points, of)
+        found = []
+        for n, there in enumerate(expected):
+            own = of == n
+            if not own.any():
+                found.append((there.place[None], np.array([-1.0])))
+                continue
+            found.append(self._apart(points[own], heights[own], top_k))
+        return found
+
+    def _everywhere(self, queries: list[torch.Tensor], top_k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Best places of the whole follow-up for one query, as :meth:`_near` gives them."""
+        grid = self.b[0].grid
+        index = local_maxima(score(self.b, queries, self.weights, full_box(grid))[0], PEAKS)
         if len(index) == 0:
-            if expected is None:
-                raise UserError("the follow-up holds nothing to compare with; check that it is a CT in HU")
-            return expected[None], np.array([-1.0])
-        points = grid.to_world(index + [part.start for part in box])
+            raise UserError("the follow-up holds nothing to compare with; check that it is a CT in HU")
+        products = [Products.with_all(field, q) for field, q in zip(self.b, queries, strict=True)]
+        of = np.zeros(len(index), int)
+        points, heights = self._tops(products, queries, grid.to_world(index), of)
         if "subtoken" in self.steps:
-            points, heights = self._tops(queries, points, max(8, 3 * top_k) if expected is None else 0)
-        else:
-            points = _snapped(self.b[0].geometry, points)
-            heights = score_at(self.b, queries, self.weights, points[None])[0].numpy()
+            first = np.argsort(-heights, kind="stable")[: max(8, 3 * top_k)]
+            nearer = scan_cell(products, self.weights, points[first], of[first])
+            points, heights = climb(products, self.weights, nearer, of[first], 10)
+        return self._apart(points, heights, top_k)
+
+    def _tops(
+        self, products: list[Products], queries: list[torch.Tensor], starts: np.ndarray, of: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Peaks by the starts (S, 3) of queries ``of`` (S,), followed between the grid's steps if that is wanted."""
+        if "subtoken" in self.steps:
+            return climb(products, self.weights, starts, of, CLIMB_ROUNDS)
+        points = _snapped(self.b[0].geometry, starts)
+        return points, score_at(self.b, [q[of] for q in queries], self.weights, points[:, None])[:, 0].numpy()
+
+    def _apart(self, points: np.ndarray, heights: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
         kept = [i for i, _ in zip(suppress(points, heights, self.apart_mm), range(top_k), strict=False)]
         return points[kept], heights[kept]
 
-    def _tops(self, queries: list[torch.Tensor], starts: np.ndarray, exact: int) -> tuple[np.ndarray, np.ndarray]:
-        """Peaks followed between the grid's steps; the best ``exact`` of them by an exhaustive look round."""
-        repeated = [q.expand(len(starts), -1) for q in queries]
-        points, heights = climb(self.b, repeated, self.weights, starts)
-        if not exact:
-            return points, heights
-        first = np.argsort(-heights, kind="stable")[:exact]
-        repeated = [q[: len(first)] for q in repeated]
-        nearer = scan_cell(self.b, repeated, self.weights, points[first])
-        return climb(self.b, repeated, self.weights, nearer, rounds=10)
-
     def _judge(
         self,
-        point: np.ndarray,
+        points: np.ndarray,
         queries: list[torch.Tensor],
-        places: np.ndarray,
-        heights: np.ndarray,
-        expected: Expectation | None,
-    ) -> Found:
+        proposed: list[tuple[np.ndarray, np.ndarray]],
+        expected: list[Expectation | None],
+    ) -> list[Found]:
         """Adds what the votes or the coarse motion propose, polishes all by correlation, and ranks them."""
-        linear = expected.linear if expected else np.eye(3)
-        linears = np.repeat(linear[None], len(places), axis=0)
-        ballot, extra = None, []
+        turns = np.stack([one.linear if one else np.eye(3) for one in expected])
+        ballots: list[Vote | None] = [None] * len(points)
         if "votes" in self.steps:
-            ballot = vote(
-                self.a, self.b, self.weights, point, expected.place if expected else places[0], linear,
+            towards = np.stack([one.place if one else own[0] for one, (own, _) in zip(expected, proposed, strict=True)])
+            ballots = vote(
+                self.a, self.b, self.weights, points, towards, turns,
                 count=self.votes, way_back="way_back" in self.steps,
             )  # fmt: skip
-            extra.append((ballot.place, ballot.linear))
-        if expected and "ncc" in self.steps:
-            extra.append((expected.place, linear))
-        if extra:
-            places = np.concatenate([[place for place, _ in extra], places])
-            linears = np.concatenate([[turn for _, turn in extra], linears])
-        ncc = np.full(len(places), np.nan)
+        places, linears = [], []
+        for ballot, one, (own, _), turn in zip(ballots, expected, proposed, turns, strict=True):
+            extra = [(ballot.place, ballot.linear)] if ballot else []
+            if one and "ncc" in self.steps:
+                extra.append((one.place, turn))
+            places.append(np.concatenate([np.array([place for place, _ in extra]).reshape(-1, 3), own]))
+            linears.append(np.concatenate([np.array([t for _, t in extra]).reshape(-1, 3, 3), [turn] * len(own)]))
+        of = np.repeat(np.arange(len(points)), [len(part) for part in places])
+        all_places, ncc = np.concatenate(places), np.full(len(of), np.nan)
         if "ncc" in self.steps:
-            places, ncc = self._polish(point, places, linears, expected)
-        if extra or "ncc" in self.steps:
-            heights = score_at(self.b, queries, self.weights, places[None])[0].numpy()
+            all_places, ncc = self._polish(points, all_places, np.concatenate(linears), of, expected)
+        heights = score_at(self.b, [q[of] for q in queries], self.weights, all_places[:, None])[:, 0].numpy()
+        return [
+            self._ranked(all_places[of == n], heights[of == n], ncc[of == n], linears[n], ballots[n], expected[n])
+            for n in range(len(points))
+        ]
+
+    def _ranked(
+        self,
+        places: np.ndarray,
+        heights: np.ndarray,
+        ncc: np.ndarray,
+        linears: np.ndarray,
+        ballot: Vote | None,
+        expected: Expectation | None,
+    ) -> Found:
         scores = heights + np.nan_to_num(ncc)
         if expected:
             scores = scores - OFF_PRIOR * ((places - expected.place) ** 2).sum(axis=1) / expected.spread_mm**2
@@ -238,16 +270,19 @@ class Matcher:
         return Found(places[order], scores[order], heights[order], ncc[order], linears[order], ballot)
 
     def _polish(
-        self, point: np.ndarray, places: np.ndarray, linears: np.ndarray, expected: Expectation | None
+        self,
+        points: np.ndarray,
+        places: np.ndarray,
+        linears: np.ndarray,
+        of: np.ndarray,
+        expected: list[Expectation | None],
     ) -> tuple[np.ndarray, np.ndarray]:
         """The last millimetres by correlation of the warped baseline patch -> places (k, 3), correlations (k,)."""
-        points = np.repeat(point[None], len(places), axis=0)
         images = (self.pair.a.image, self.pair.b.image)
-        found = correlate(*images, points, places, linears, NCC_STEP_MM, PATCH_MM, REACH_MM)
-        if expected is None:
-            shift, height = peaks(found, NCC_STEP_MM)
-        else:
-            shift, height = peaks(found, NCC_STEP_MM, expected.place - places, STAY / expected.spread_mm**2)
+        found = correlate(*images, points[of], places, linears, NCC_STEP_MM, PATCH_MM, REACH_MM)
+        drawn = [(one.place, STAY / one.spread_mm**2) if one else (places[0], 0.0) for one in expected]
+        towards = np.stack([place for place, _ in drawn])[of] - places
+        shift, height = peaks(found, NCC_STEP_MM, towards, np.array([pull for _, pull in drawn])[of])
         grid = self.pair.b.scanned
         inside = grid.to_world(grid.to_index(places + shift).clip(-0.5, np.array(grid.shape) - 0.5))
         return inside, height

@@ -12,7 +12,9 @@ import numpy as np
 from ..errors import UserError
 from ..features import FeatureMap
 from .confidence import Calibration, band, load_calibration, presence_signs
-from .matcher import STEPS, Found, Matcher, PreparedPair
+from .matcher import Found, Matcher
+from .pair import STEPS, PreparedPair
+from .parallel import in_parallel
 from .prepared import Prepared, prepare
 from .similarity import require_same_encoder
 
@@ -60,6 +62,9 @@ class PointMatch:
             raise UserError(self.reason)
         return self.matches[0]
 
+
+TOGETHER = 64
+"""So many points are followed at once."""
 
 _PREPARED: WeakKeyDictionary[FeatureMap, Prepared] = WeakKeyDictionary()
 _PAIRS: WeakKeyDictionary[FeatureMap, WeakKeyDictionary[FeatureMap, PreparedPair]] = WeakKeyDictionary()
@@ -131,14 +136,13 @@ def match_each(
     matcher = Matcher(pair, frozenset(steps), apart_mm, votes)
     evidence = features_a.provenance.get("weights", "") if "tokens" in pair.a.keys else "hu"
     calibration = load_calibration(evidence) if matcher.steps == frozenset(STEPS) else None
-    out = []
-    for point, (good, reason) in zip(points, standing(pair.a, points), strict=True):
-        if good:
-            found = report(matcher, point, matcher.find(point, top_k), top_k, calibration)
-            out.append(replace(found, reason=reason))
-        else:
-            out.append(refused_point(point, reason))
-    return out
+    stands = standing(pair.a, points)
+    good = np.flatnonzero([good for good, _ in stands])
+    answers = dict(zip(good, report_each(matcher, points[good], top_k, calibration), strict=True))
+    return [
+        replace(answers[n], reason=reason) if n in answers else refused_point(points[n], reason)
+        for n, (_, reason) in enumerate(stands)
+    ]
 
 
 def check_choices(steps: Collection[str], top_k: int, votes: int) -> None:
@@ -175,22 +179,46 @@ def refused_point(point: np.ndarray, reason: str) -> PointMatch:
     return PointMatch(tuple(float(c) for c in point), (), False, "", (), None, "refused", reason)
 
 
+def report_each(
+    matcher: Matcher, points: np.ndarray, top_k: int, calibration: Calibration | None
+) -> list[PointMatch]:
+    """What is found for each of points (N, 3), many at once, on as many threads as torch may use."""
+
+    def work(part: np.ndarray) -> list[PointMatch]:
+        return report(matcher, part, matcher.find_each(part, top_k), top_k, calibration)
+
+    parts = [points[start : start + TOGETHER] for start in range(0, len(points), TOGETHER)]
+    return [one for found in in_parallel(work, parts) for one in found]
+
+
 def report(
-    matcher: Matcher, point: np.ndarray, found: Found, top_k: int, calibration: Calibration | None
+    matcher: Matcher, points: np.ndarray, found: list[Found], top_k: int, calibration: Calibration | None
+) -> list[PointMatch]:
+    """What was found for points (N, 3), with the way back of each place and, where calibrated, how sure it is."""
+    places = [one.places[:top_k] for one in found]
+    back = matcher.way_back(points, places)
+    present = _presence(matcher, points, found)
+    out = []
+    for n, (point, one) in enumerate(zip(points, found, strict=True)):
+        misses = np.linalg.norm(back[n] - point, axis=1)
+        signs = tuple(_signs(matcher, one, i, float(miss)) for i, miss in enumerate(misses))
+        signs = (signs[0] | present[n], *signs[1:])
+        out.append(_answer(point, one, misses, signs, calibration))
+    return out
+
+
+def _answer(
+    point: np.ndarray, found: Found, misses: np.ndarray, signs: tuple[dict, ...], calibration: Calibration | None
 ) -> PointMatch:
-    """What was found for a point (3,), with the way back of each place and, where calibrated, how sure it is."""
-    places = found.places[:top_k]
-    misses = np.linalg.norm(matcher.way_back(point, places) - point, axis=1)
-    signs = tuple(_signs(matcher, point, found, i, float(miss)) for i, miss in enumerate(misses))
     matches = tuple(
         Match(
             rank=i + 1,
-            point_lps_mm=tuple(float(c) for c in place),
+            point_lps_mm=tuple(float(c) for c in found.places[i]),
             similarity=float(found.heights[i]),
-            cycle_error_mm=float(misses[i]),
+            cycle_error_mm=float(miss),
             confidence=calibration.place(signs[i]) if calibration else None,
         )
-        for i, place in enumerate(places)
+        for i, miss in enumerate(misses)
     )
     in_view = found.expectation is None or found.expectation.inside_mm >= 0
     presence = calibration.still_there(signs[0]) if calibration else None
@@ -200,7 +228,16 @@ def report(
     return PointMatch(tuple(float(c) for c in point), matches, in_view, found.searched, signs, presence, verdict)
 
 
-def _signs(matcher: Matcher, point: np.ndarray, found: Found, i: int, cycle_mm: float) -> dict[str, float]:
+def _presence(matcher: Matcher, points: np.ndarray, found: list[Found]) -> list[dict[str, float]]:
+    """What tells of each point's first place whether the lesion is still there; nothing without HU."""
+    if "hu" not in matcher.steps:
+        return [{} for _ in found]
+    places = np.stack([one.places[0] for one in found])
+    linears = np.stack([one.linears[0] for one in found])
+    return presence_signs(matcher.pair.a.image, matcher.pair.b.image, points, places, linears)
+
+
+def _signs(matcher: Matcher, found: Found, i: int, cycle_mm: float) -> dict[str, float]:
     """What the calibration reads of the i-th place."""
     others = np.delete(found.scores, i)
     signs = {
@@ -219,7 +256,4 @@ def _signs(matcher: Matcher, point: np.ndarray, found: Found, i: int, cycle_mm: 
             "inside_mm": found.expectation.inside_mm,
             "agreement": matcher.prior.agreement,
         }
-    if "hu" in matcher.steps and i == 0:
-        images = matcher.pair.a.image, matcher.pair.b.image
-        signs |= presence_signs(*images, point, found.places[i], found.linears[i])
     return signs

@@ -48,60 +48,78 @@ class Keys:
             raise ValueError("the search grid must run along the lattice's own axes")
 
     @cached_property
-    def _steps(self) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Per axis of the search grid: lower lattice index, fraction, and whether it lies on the lattice."""
-        steps = []
-        for axis in range(3):
-            index = np.zeros((self.grid.shape[axis], 3))
-            index[:, axis] = np.arange(self.grid.shape[axis])
-            along = self.geometry.to_index(self.grid.to_world(index))[:, axis]
-            size = self.geometry.shape[axis]
+    def along(self) -> tuple[tuple[float, float], ...]:
+        """By axis, scale and shift that take an index of the search grid to one of the lattice."""
+        first, last = self.geometry.to_index(self.grid.to_world(np.array([[0.0] * 3, [1.0] * 3])))
+        return tuple((float(end - start), float(start)) for start, end in zip(first, last, strict=True))
+
+    @cached_property
+    def _mixing(self) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Per axis of the search grid: its lower lattice index (G,), what it mixes of the lattice (G, L) and of the
+        doubled lattice (G, 2 L - 1), and whether it lies on the lattice (G,)."""
+        out = []
+        for axis, size in enumerate(self.geometry.shape):
+            scale, shift = self.along[axis]
+            rows = np.arange(self.grid.shape[axis])
+            along = scale * rows + shift
             inside = (along >= -0.5 - 1e-6) & (along <= size - 0.5 + 1e-6)
             along = along.clip(0, size - 1)
             low = np.minimum(along.astype(np.int64), max(size - 2, 0))
-            steps.append(
-                (torch.from_numpy(low), torch.from_numpy((along - low).astype(np.float32)), torch.from_numpy(inside))
-            )
-        return steps
+            t = (along - low).astype(np.float32)
+            mix, squares = np.zeros((len(rows), size), np.float32), np.zeros((len(rows), 2 * size - 1), np.float32)
+            mix[rows, low], squares[rows, 2 * low] = 1 - t, (1 - t) ** 2
+            if size > 1:
+                mix[rows, low + 1], squares[rows, 2 * low + 1], squares[rows, 2 * low + 2] = t, t * (1 - t), t**2
+            out.append(tuple(torch.from_numpy(part) for part in (low, mix, squares, inside)))
+        return out
+
+    @cached_property
+    def doubled(self) -> np.ndarray:
+        """What the squared length of a mix is interpolated from: (2 Z - 1, 2 Y - 1, 2 X - 1) float32.
+
+        |sum w_i f_i|^2 = sum w_i w_j (f_i . f_j), and only neighbours are ever mixed. At fraction t between two
+        lattice points an axis weighs (1 - t)^2, t (1 - t) and t^2; so the products of all pairs with the same middle
+        are added up there, a lattice twice as fine.
+        """
+        out = torch.zeros([2 * n - 1 for n in self.geometry.shape])
+        for offset in NEIGHBOURS[13:]:  # the centre, and one of each pair of opposite neighbours
+            here, _ = _shifted(self.vectors.shape, offset)
+            products = _neighbour_products(self.vectors, offset)
+            middle = tuple(slice(2 * s.start + d, 2 * s.stop + d - 1, 2) for s, d in zip(here, offset, strict=True))
+            out[middle] += products if not offset.any() else 2 * products
+        return out.numpy()
 
     @cached_property
     def inverse_norm(self) -> torch.Tensor:
-        """1 / length of the interpolated vector on the search grid, (z, y, x) float32; 0 = nothing there.
-
-        |sum w_i f_i|^2 = sum w_i w_j (f_i . f_j): the products of lattice neighbours, 14 maps of one number
-        each instead of K, are all that has to be interpolated.
-        """
-        squared = torch.zeros(self.grid.shape)
-        for offset in NEIGHBOURS[13:]:  # the centre, and one of each pair of opposite neighbours
-            products = _neighbour_products(self.vectors, offset)
-            for axis, (low, t, _) in enumerate(self._steps):
-                products = _mix_products(products, axis, low, t, int(offset[axis]))
-            squared += products if not offset.any() else 2 * products
+        """1 / length of the interpolated vector on the search grid, (z, y, x) float32; 0 = nothing there."""
+        squared = _mixed(torch.from_numpy(self.doubled)[None], [squares for _, _, squares, _ in self._mixing])[0]
         floor = 1e-6 * float(squared.max())
-        inside = torch.ones(self.grid.shape, dtype=torch.bool)
-        for axis, (_, _, on) in enumerate(self._steps):
-            inside &= on.view([-1 if a == axis else 1 for a in range(3)])
+        z, y, x = (inside for *_, inside in self._mixing)
+        inside = z[:, None, None] & y[:, None] & x
         return torch.where((squared > max(floor, 1e-24)) & inside, squared.clamp_min(1e-24).rsqrt(), torch.zeros(()))
 
-    def _lattice_box(self, box: Box) -> tuple[Box, list[tuple[torch.Tensor, torch.Tensor]]]:
-        """The lattice's part that a box of the search grid needs, and the steps relative to it."""
-        slices, relative = [], []
-        for (low, fraction, _), part, size in zip(self._steps, box, self.geometry.shape, strict=True):
-            first, last = int(low[part][0]), int(low[part][-1])
-            slices.append(slice(first, min(last + 2, size)))
-            relative.append((low[part] - first, fraction[part]))
-        return tuple(slices), relative
+    def lattice_box(self, box: Box, margin: float = 0.0) -> Box:
+        """The lattice's part that a box of the search grid needs, and ``margin`` steps of the grid round it."""
+        slices = []
+        for axis, (part, size) in enumerate(zip(box, self.geometry.shape, strict=True)):
+            scale, shift = self.along[axis]
+            first, last = (scale * end + shift for end in (part.start - margin, part.stop - 1 + margin))
+            low, high = (int(min(max(end, 0), size - 1)) for end in (first, last))
+            slices.append(slice(min(low, max(size - 2, 0)), min(high + 2, size)))
+        return tuple(slices)
+
+    def dots(self, queries: torch.Tensor, lattice_box: Box) -> torch.Tensor:
+        """Dot products of queries (Q, K) with a box of the lattice -> (Q, z, y, x) float32."""
+        part = self.vectors[lattice_box]
+        return (queries @ part.reshape(-1, part.shape[-1]).T).view(len(queries), *part.shape[:3])
+
+    def mixed(self, dots: torch.Tensor, lattice_box: Box, box: Box) -> torch.Tensor:
+        """Dot products on a box of the lattice (Q, z, y, x) -> on the box of the search grid that it serves."""
+        return _mixed(dots, [m[1][g, s] for m, g, s in zip(self._mixing, box, lattice_box, strict=True)])
 
     def cosines(self, queries: torch.Tensor, box: Box) -> torch.Tensor:
         """Cosine of queries (Q, K) with every position of a box of the search grid -> (Q, z, y, x) float32."""
-        (lz, ly, lx), relative = self._lattice_box(box)
-        part = self.vectors[lz, ly, lx]
-        dots = (part.reshape(-1, part.shape[-1]) @ F.normalize(queries, dim=1).T).T.reshape(
-            len(queries), *part.shape[:3]
-        )
-        inverse = self.inverse_norm[box]
-        cosine = _interpolate(dots, relative, axes=(1, 2, 3)).mul_(inverse)
-        return cosine.masked_fill_((inverse == 0).expand_as(cosine), NOWHERE)
+        return score([self], [queries], [1.0], box)
 
     def sample(self, points_lps_mm: np.ndarray) -> torch.Tensor:
         """Vectors interpolated at LPS points (N, 3) -> (N, K) float32; zeros outside and in air."""
@@ -191,11 +209,24 @@ Query = Sequence[torch.Tensor]
 
 def score(keys: Sequence[Keys], queries: Query, weights: Sequence[float], box: Box) -> torch.Tensor:
     """Weighted mean of the cosines over all kinds of evidence in a box -> (Q, z, y, x)."""
-    total = None
-    for field, query, weight in zip(keys, queries, weights, strict=True):
-        part = field.cosines(query, box).mul_(weight)
-        total = part if total is None else total.add_(part)
-    return total.div_(sum(weights))
+    parts = [field.lattice_box(box) for field in keys]
+    dots = [k.dots(F.normalize(q, dim=1), part) for k, q, part in zip(keys, queries, parts, strict=True)]
+    return score_from(keys, dots, parts, weights, box)
+
+
+def score_from(
+    keys: Sequence[Keys], dots: Sequence[torch.Tensor], parts: Sequence[Box], weights: Sequence[float], box: Box
+) -> torch.Tensor:
+    """The same from the dot products (Q, z, y, x) of unit queries with a box of each lattice that holds ``box``."""
+    total, nowhere = None, None
+    for field, dot, part, weight in zip(keys, dots, parts, weights, strict=True):
+        share = weight / sum(weights)
+        inverse = field.inverse_norm[box]
+        mixed = field.mixed(dot, part, box)
+        total = mixed.mul_(inverse * share) if total is None else total.addcmul_(mixed, inverse * share)
+        missing = (inverse == 0) * (NOWHERE * share)
+        nowhere = missing if nowhere is None else nowhere + missing
+    return total.add_(nowhere) if bool(nowhere.any()) else total
 
 
 def score_at(keys: Sequence[Keys], queries: Query, weights: Sequence[float], points_lps_mm: np.ndarray) -> torch.Tensor:
@@ -208,40 +239,6 @@ def score_at(keys: Sequence[Keys], queries: Query, weights: Sequence[float], poi
         cosine = torch.bmm(vectors, F.normalize(query, dim=1)[:, :, None])[..., 0] / length.clamp_min(1e-12)
         total += weight * torch.where(length > 1e-9, cosine, torch.full((), NOWHERE))
     return total / sum(weights)
-
-
-def climb(
-    keys: Sequence[Keys], queries: Query, weights: Sequence[float], starts_lps_mm: np.ndarray, rounds: int = 6
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each query's peak found continuously from its start on the search grid -> points (N, 3), scores (N,).
-
-    A pattern search over the 26 neighbours, from half a grid step, which is halved whenever no neighbour is
-    better; the score is exact at every position it visits.
-    """
-    grid = keys[0].grid
-    points = np.array(starts_lps_mm, dtype=np.float64)
-    best = np.full(len(points), -np.inf)
-    step = np.full((len(points), 1, 1), 0.5)
-    rows = np.arange(len(points))
-    for _ in range(rounds):
-        tried = points[:, None] + (NEIGHBOURS * step) @ grid.affine[:3, :3].T
-        values = score_at(keys, queries, weights, tried).numpy()
-        pick = np.where(values.max(axis=1) > values[:, 13], values.argmax(axis=1), 13)
-        points, best = tried[rows, pick], values[rows, pick]
-        step = np.where(pick[:, None, None] == 13, step / 2, step)
-    return points, best
-
-
-def scan_cell(keys: Sequence[Keys], queries: Query, weights: Sequence[float], starts_lps_mm: np.ndarray) -> np.ndarray:
-    """The best of 7 x 7 x 7 positions within one grid step of each start -> points (N, 3).
-
-    Where neighbouring tokens differ much the score has curved ridges on which a climb stops early.
-    """
-    ticks = np.arange(-3, 4) / 3
-    offsets = np.array(np.meshgrid(ticks, ticks, ticks, indexing="ij")).reshape(3, -1).T @ keys[0].grid.affine[:3, :3].T
-    tried = np.asarray(starts_lps_mm)[:, None] + offsets
-    values = score_at(keys, queries, weights, tried).numpy()
-    return tried[np.arange(len(tried)), values.argmax(axis=1)]
 
 
 def local_maxima(values: torch.Tensor, count: int) -> np.ndarray:
@@ -261,49 +258,31 @@ def local_maxima(values: torch.Tensor, count: int) -> np.ndarray:
 
 def suppress(points: np.ndarray, scores: np.ndarray, radius_mm: float) -> Iterator[int]:
     """Indices of points, best first, leaving out those within ``radius_mm`` of a better one."""
-    kept: list[int] = []
+    near = ((points[:, None] - points[None]) ** 2).sum(axis=2) < radius_mm**2
+    left = np.ones(len(points), bool)
     for i in np.argsort(-scores, kind="stable"):
-        if all(np.linalg.norm(points[i] - points[j]) >= radius_mm for j in kept):
-            kept.append(int(i))
+        if left[i]:
+            left &= ~near[i]
             yield int(i)
 
 
-def _interpolate(
-    values: torch.Tensor, steps: Sequence[tuple[torch.Tensor, torch.Tensor]], axes: Sequence[int]
-) -> torch.Tensor:
-    """Linear interpolation along ``axes`` at (lower index, fraction) per axis."""
-    for axis, (low, fraction) in zip(axes, steps, strict=True):
-        below = values.index_select(axis, low)
-        if values.shape[axis] == 1:
-            values = below
-            continue
-        above = values.index_select(axis, low + 1)
-        shape = [1] * values.ndim
-        shape[axis] = -1
-        values = torch.lerp(below, above, fraction.view(shape))
-    return values
+def _mixed(values: torch.Tensor, weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Values (Q, z, y, x) under a matrix an axis, each (new, old) -> (Q, new z, new y, new x)."""
+    along_z, along_y, along_x = weights
+    q, z, y, x = values.shape
+    out = (values.reshape(-1, x) @ along_x.T).view(q * z, y, -1)
+    out = torch.matmul(along_y, out).view(q, z, -1)
+    return torch.matmul(along_z, out).view(q, len(along_z), len(along_y), len(along_x))
 
 
 def _neighbour_products(vectors: torch.Tensor, offset: np.ndarray) -> torch.Tensor:
-    """f_i . f_(i + offset) for vectors (Z, Y, X, K) -> (Z, Y, X); zero where i + offset lies outside."""
-    out = torch.zeros(vectors.shape[:3])
+    """f_i . f_(i + offset) for the vectors (Z, Y, X, K) whose neighbour exists -> (z, y, x)."""
     here, there = _shifted(vectors.shape, offset)
-    first, second, target = vectors[here], vectors[there], out[here]
-    for i in range(first.shape[0]):
-        target[i] = torch.linalg.vecdot(first[i], second[i])
+    first, second = vectors[here], vectors[there]
+    out = torch.empty(first.shape[:3])
+    for i in range(len(first)):
+        out[i] = torch.linalg.vecdot(first[i], second[i])
     return out
-
-
-def _mix_products(products: torch.Tensor, axis: int, low: torch.Tensor, t: torch.Tensor, offset: int) -> torch.Tensor:
-    """One axis of the squared length's sum: which neighbours a step mixes, and with what weights."""
-    if products.shape[axis] == 1:
-        return products.index_select(axis, low) * float(offset == 0)
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    t = t.view(shape)
-    if offset:
-        return products.index_select(axis, low + (offset < 0)) * (t * (1 - t))
-    return products.index_select(axis, low) * (1 - t) ** 2 + products.index_select(axis, low + 1) * t**2
 
 
 def require_same_encoder(a: FeatureMap, b: FeatureMap) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..geometry import Geometry
 from .affine import local_affines
 from .peaks import parabolic_peaks
 from .similarity import NOWHERE, Box, Keys, score
@@ -50,23 +51,31 @@ def gated_search(
     box = _common_box(grid, expected_mm, radius_mm)
     if box is None:
         return expected_mm.copy(), np.full(len(expected_mm), NOWHERE)
-    values = score(keys, queries, weights, box)
-    values -= gate(grid, box, expected_mm)
+    values = gated(score(keys, queries, weights, box), grid, box, expected_mm)
     index, heights = parabolic_peaks(values.numpy())
     return grid.to_world(index + [b.start for b in box]), heights
 
 
-def gate(grid, box: Box, expected_mm: np.ndarray) -> torch.Tensor:
+def gated(values: torch.Tensor, grid: Geometry, box: Box, expected_mm: np.ndarray) -> torch.Tensor:
+    """Scores (Q, z, y, x) of a box less what its positions lose for their distance from the expected ones, in place."""
+    z, y, x = _losses(grid, box, expected_mm)
+    return values.sub_((z[:, :, None] + y[:, None])[..., None]).sub_(x[:, None, None])
+
+
+def gate(grid: Geometry, box: Box, expected_mm: np.ndarray) -> torch.Tensor:
     """What positions of a box lose for their distance from the expected ones -> (Q, z, y, x) float32."""
-    total = 0.0
+    z, y, x = _losses(grid, box, expected_mm)
+    return (z[:, :, None] + y[:, None])[..., None] + x[:, None, None]
+
+
+def _losses(grid: Geometry, box: Box, expected_mm: np.ndarray) -> list[torch.Tensor]:
+    """The same axis by axis, (Q, n) each: squared distances add up."""
     middle = grid.to_index(expected_mm)
+    parts = []
     for axis, (part, step) in enumerate(zip(box, grid.spacing_mm, strict=True)):
-        ticks = np.arange(part.start, part.stop)
-        squared = ((ticks[None] - middle[:, axis : axis + 1]) * step) ** 2
-        shape = [len(expected_mm), 1, 1, 1]
-        shape[axis + 1] = -1
-        total = total + torch.from_numpy((PULL * squared / (2 * PULL_MM**2)).astype(np.float32)).view(shape)
-    return total
+        off = np.arange(part.start, part.stop) - middle[:, axis, None]
+        parts.append(torch.from_numpy((off * off * (PULL * step**2 / (2 * PULL_MM**2))).astype(np.float32)))
+    return parts
 
 
 def _common_box(grid, points: np.ndarray, radius_mm: float) -> Box | None:
@@ -88,30 +97,40 @@ def vote(
     keys_a: Sequence[Keys],
     keys_b: Sequence[Keys],
     weights: Sequence[float],
-    point: np.ndarray,
-    place: np.ndarray,
-    linear: np.ndarray,
+    points: np.ndarray,
+    places: np.ndarray,
+    linears: np.ndarray,
     *,
     count: int = 27,
     way_back: bool = True,
     radius_mm: float = 20.0,
-) -> Vote:
-    """Votes for where ``point`` of a lies in b near ``place``, ``linear`` (3, 3) taking offsets in a to b."""
-    starts = point + star(count)
-    queries = [field.sample(starts) for field in keys_a]
-    usable = torch.stack([torch.linalg.vector_norm(q, dim=1) > 1e-6 for q in queries]).all(dim=0)
-    if int(usable.sum()) < 4:
-        return Vote(place, linear, np.inf, np.inf)
-    starts, queries = starts[usable.numpy()], [q[usable] for q in queries]
-    expected = place + (starts - point) @ linear.T
-    found, heights = gated_search(keys_b, queries, weights, expected, radius_mm)
-    counts = np.maximum(heights, 0.0) ** 2 + 1e-3
-    token = float(np.mean(keys_a[0].geometry.spacing_mm))
-    misses = np.zeros(len(starts))
+) -> list[Vote]:
+    """Votes for where each of ``points`` (N, 3) lies in b near ``places``; ``linears`` (N, 3, 3) take offsets there."""
+    starts = points[:, None] + star(count)
+    expected = places[:, None] + np.einsum("nmj,nij->nmi", starts - points[:, None], linears)
+    queries = [field.sample(starts.reshape(-1, 3)).view(*starts.shape[:2], -1) for field in keys_a]
+    usable = torch.stack([torch.linalg.vector_norm(q, dim=2) > 1e-6 for q in queries]).all(dim=0)
+    enough = usable.sum(dim=1).numpy() >= 4
+    found, counts = expected.copy(), np.zeros(starts.shape[:2])
+    for n in np.flatnonzero(enough):
+        use = usable[n]
+        own = [q[n, use] for q in queries]
+        found[n, use], heights = gated_search(keys_b, own, weights, expected[n, use], radius_mm)
+        counts[n, use] = np.maximum(heights, 0.0) ** 2 + 1e-3
+    misses = np.zeros(starts.shape[:2])
     if way_back:
-        returns, _ = gated_search(keys_a, [field.sample(found) for field in keys_b], weights, starts, radius_mm)
-        misses = np.linalg.norm(returns - starts, axis=1)
+        back = [field.sample(found.reshape(-1, 3)).view(*starts.shape[:2], -1) for field in keys_b]
+        for n in np.flatnonzero(enough):
+            use = usable[n]
+            returns, _ = gated_search(keys_a, [q[n, use] for q in back], weights, starts[n, use], radius_mm)
+            misses[n, use] = np.linalg.norm(returns - starts[n, use], axis=1)
+        token = float(np.mean(keys_a[0].geometry.spacing_mm))
         counts = counts / (1 + (misses / min(token, 6.0)) ** 2)
-    base = np.column_stack([linear, place - linear @ point])
-    moved, turned, spread = local_affines(point[None], starts, found, counts[None], base[None], 4.0, stiffness=0.5)
-    return Vote(moved[0], turned[0], float(spread[0]), float(np.average(misses, weights=counts)))
+    base = np.concatenate([linears, (places - np.einsum("nij,nj->ni", linears, points))[..., None]], axis=2)
+    moved, turned, spread = local_affines(points, starts, found, counts, base, 4.0, stiffness=0.5)
+    missed = (misses * counts).sum(axis=1) / np.maximum(counts.sum(axis=1), 1e-9)
+    return [
+        Vote(moved[n], turned[n], float(spread[n]), float(missed[n])) if enough[n]
+        else Vote(places[n], linears[n], np.inf, np.inf)
+        for n in range(len(points))
+    ]  # fmt: skip

@@ -35,10 +35,24 @@ def scan(radius: float, level: float = 2.0) -> Image:
     return Image(np.where(away < radius, level, values).astype(np.float32), GRID)
 
 
+def signs_of(before: Image, after: Image, point: np.ndarray, place: np.ndarray, linear: np.ndarray) -> dict[str, float]:
+    (signs,) = presence_signs(before, after, point[None], place[None], linear[None])
+    return signs
+
+
+def test_many_are_told_what_each_is_told_alone():
+    before, after = scan(8), scan(5)
+    points = MIDDLE + np.random.default_rng(0).uniform(-12, 12, (9, 3))
+    turns = np.tile(np.eye(3), (9, 1, 1))
+    together = presence_signs(before, after, points, points + 1.0, turns)
+    for one, point in zip(together, points, strict=True):
+        assert one == pytest.approx(signs_of(before, after, point, point + 1.0, np.eye(3)), abs=1e-3)
+
+
 @pytest.mark.parametrize("level", [2.0, 0.4])
 def test_a_lesion_that_stays_keeps_its_contrast_and_one_that_goes_does_not(level):
     before = scan(8, level)
-    signs = {r: presence_signs(before, scan(r, level), MIDDLE, MIDDLE, np.eye(3)) for r in (10.0, 8.0, 5.0, 0.0)}
+    signs = {r: signs_of(before, scan(r, level), MIDDLE, MIDDLE, np.eye(3)) for r in (10.0, 8.0, 5.0, 0.0)}
     for there in (10.0, 8.0, 5.0):  # grown, stable, shrunk
         assert signs[there]["kept"] > 0.1 > signs[0.0]["kept"]
         assert signs[there]["stands_out"] > 4 > 3 > signs[0.0]["stands_out"]
@@ -50,12 +64,12 @@ def test_a_lesion_that_stays_keeps_its_contrast_and_one_that_goes_does_not(level
 
 def test_a_place_that_is_a_little_off_still_shows_the_lesion():
     before = scan(6)
-    astray = presence_signs(before, before, MIDDLE, MIDDLE + (2.0, -2.0, 2.0), np.eye(3))
+    astray = signs_of(before, before, MIDDLE, MIDDLE + (2.0, -2.0, 2.0), np.eye(3))
     assert astray["kept"] > 0.3 and astray["stands_out"] > 4 and astray["core_faded"] < 0.2
 
 
 def test_where_there_never_was_a_contrast_nothing_is_known():
-    signs = presence_signs(scan(0), scan(0), MIDDLE, MIDDLE, np.eye(3))
+    signs = signs_of(scan(0), scan(0), MIDDLE, MIDDLE, np.eye(3))
     assert signs["contrast"] < 0.1 and abs(signs["kept"]) < 0.6
 
 
@@ -81,7 +95,7 @@ def test_the_packaged_calibration_calls_clear_cases_by_name():
     for evidence in ("hu", packaged["weights_sha256"]):
         calibration = load_calibration(evidence)
         before = scan(8.0)
-        kept, gone = (presence_signs(before, after, MIDDLE, MIDDLE, np.eye(3)) for after in (before, scan(0)))
+        kept, gone = (signs_of(before, after, MIDDLE, MIDDLE, np.eye(3)) for after in (before, scan(0)))
         there, away = (calibration.presence(s | {"ncc": n}) for s, n in ((kept, 0.9), (gone, 0.2)))
         assert there > 0.9 > calibration.absent_below > away
 
@@ -89,7 +103,7 @@ def test_the_packaged_calibration_calls_clear_cases_by_name():
 def test_what_is_said_follows_from_the_one_probability_that_is_given():
     calibration, before = load_calibration("hu"), scan(8.0)
     for radius, ncc, low, high in ((8, 0.9, 0.8, 1.0), (0, 0.2, 0.0, 0.2)):
-        signs = presence_signs(before, scan(radius), MIDDLE, MIDDLE, np.eye(3)) | {"ncc": ncc}
+        signs = signs_of(before, scan(radius), MIDDLE, MIDDLE, np.eye(3)) | {"ncc": ncc}
         there = calibration.still_there(signs)
         assert low <= there <= high
         assert (there < 0.5) == (calibration.presence(signs) < calibration.absent_below)

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from tapct_core.geometry import Geometry
-from tapct_core.matching.correlation import Image, _weighted_ncc, _window, correlate, cube_mm, peaks
+from tapct_core.matching.correlation import MANY, Image, _weighted_ncc, _window, correlate, cube_mm, peaks
 
 
 def textured(shape=(40, 44, 48), spacing=(2.0, 2.0, 2.0), seed=0) -> Image:
@@ -19,7 +19,9 @@ def textured(shape=(40, 44, 48), spacing=(2.0, 2.0, 2.0), seed=0) -> Image:
 def test_fft_gives_the_weighted_correlation_coefficient():
     rng = np.random.default_rng(0)
     template, region = rng.standard_normal((1, 5, 5, 5)), rng.standard_normal((1, 9, 9, 9))
-    found = _weighted_ncc(torch.tensor(template, dtype=torch.float32), torch.tensor(region, dtype=torch.float32))
+    template, region = (torch.tensor(x, dtype=torch.float32) for x in (template, region))
+    found = _weighted_ncc(template, region, torch.ones(1, 5, 5, 5, dtype=bool), torch.zeros(1, dtype=int))
+    template, region = template.numpy(), region.numpy()
     weights = _window(5).numpy().ravel()
     for z, y, x in [(0, 0, 0), (4, 4, 4), (1, 3, 2)]:
         part = region[0, z : z + 5, y : y + 5, x : x + 5].ravel()
@@ -33,6 +35,30 @@ def test_samples_are_trilinear_in_world_millimetres():
     points = image.geometry.to_world(np.random.default_rng(1).uniform(0, 39, (200, 3)))
     expected = ndimage.map_coordinates(image.values, image.geometry.to_index(points).T, order=1)
     assert np.abs(image.sample(points) - expected).max() < 1e-3
+
+
+def test_many_samples_round_a_point_are_what_few_are():
+    """From some number on they are taken from the point's part of the image, and must be the same."""
+    image = textured(spacing=(3.0, 2.0, 1.5))
+    offsets = np.random.default_rng(3).uniform(-40, 40, (1, 4 * MANY, 3))
+    points = image.geometry.to_world(np.random.default_rng(2).uniform(-5, 45, (6, 3)))
+    together = image.patches(points, offsets)
+    singly = torch.cat([image.patches(points, part) for part in np.split(offsets, 8, axis=1)], dim=1)
+    assert float((together - singly).abs().max()) < 1e-3 and float((together - singly).abs().mean()) < 1e-4
+    flat = Image(image.values[20:21], image.geometry.cropped((20, 0, 0), (1, 44, 48)))
+    assert torch.allclose(flat.patches(points, offsets[:, :MANY]), flat.patches(points, offsets)[:, :MANY], atol=1e-3)
+
+
+def test_a_patch_that_is_known_in_part_counts_what_is_known():
+    rng = np.random.default_rng(5)
+    templates, region = (torch.tensor(rng.standard_normal((2, n, n, n)), dtype=torch.float32) for n in (5, 9))
+    known = torch.ones(2, 5, 5, 5, dtype=bool)
+    known[1, :2] = False
+    found = _weighted_ncc(templates, region, known, torch.tensor([1, 0]))
+    weights = (_window(5) * known[1]).numpy().ravel()
+    part = region[0, 1:6, 2:7, 3:8].numpy().ravel()
+    expected = np.cov(templates[1].numpy().ravel(), part, aweights=weights, ddof=0)
+    assert abs(float(found[0, 1, 2, 3]) - expected[0, 1] / np.sqrt(expected[0, 0] * expected[1, 1])) < 2e-3
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (3.0, 2.0, 1.5)])

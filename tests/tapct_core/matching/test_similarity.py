@@ -16,13 +16,10 @@ from tapct_core.matching.similarity import (
     NOWHERE,
     Keys,
     box_round,
-    climb,
     full_box,
     local_maxima,
     make_keys,
     require_same_encoder,
-    scan_cell,
-    score,
     score_at,
     search_grid,
     suppress,
@@ -66,16 +63,18 @@ def test_a_box_is_a_part_of_the_whole(keys):
     assert torch.allclose(keys.cosines(query, box), keys.cosines(query, full_box(keys.grid))[:, *box], atol=1e-6)
 
 
-def test_a_place_finds_itself_between_tokens(keys):
-    rng = np.random.default_rng(2)
-    points = keys.geometry.to_world(rng.uniform((0, 2.2, 0), np.array(SHAPE) - 1, (20, 3)))
-    for point in points:
-        query = [keys.sample(point[None])]
-        peak = local_maxima(score([keys], query, [1.0], full_box(keys.grid))[0], 1)
-        start = scan_cell([keys], query, [1.0], keys.grid.to_world(peak))
-        place, height = climb([keys], query, [1.0], start, rounds=14)
-        assert np.linalg.norm(place[0] - point) < 1.0
-        assert height[0] > 0.995
+def test_the_doubled_lattice_holds_the_squared_length_of_every_mix(keys):
+    at = np.random.default_rng(3).uniform(0, np.array(SHAPE) - 1, (200, 3))
+    weights = []
+    for axis, size in enumerate(SHAPE):
+        low = np.minimum(at[:, axis].astype(int), size - 2)
+        t, row = at[:, axis] - low, np.zeros((200, 2 * size - 1))
+        for k, part in enumerate(((1 - t) ** 2, t * (1 - t), t**2)):
+            row[np.arange(200), 2 * low + k] = part
+        weights.append(row)
+    squared = np.einsum("zyx,nz,ny,nx->n", keys.doubled, *weights)
+    lengths = keys.sample(keys.geometry.to_world(at)).norm(dim=1).numpy()
+    assert np.allclose(squared, lengths**2, atol=1e-4) and (lengths > 1).any()
 
 
 def test_score_is_the_weighted_mean_of_the_evidence(keys):

@@ -62,19 +62,36 @@ def test_a_gated_search_is_the_best_of_the_whole_map_less_the_gate():
     assert np.linalg.norm(place[0] - keys.grid.to_world(np.array(top))) <= np.linalg.norm(keys.grid.spacing_mm)
 
 
+def one_vote(a, b, point, place, linear, **how):
+    (found,) = vote(a, b, [1.0], point[None], place[None], linear[None], **how)
+    return found
+
+
+def test_points_together_are_told_what_each_is_told_alone():
+    shift = np.array([3.0, -6.0, 4.0])
+    a, b = field(), field(moved_mm=shift)
+    points = np.stack([MIDDLE, MIDDLE + (6.0, 0.0, -4.0), LATTICE.to_world((9, 10, 60))])  # the last lies outside
+    turns = np.tile(np.eye(3), (3, 1, 1))
+    together = vote([a], [b], [1.0], points, points, turns)
+    for one, point in zip(together, points, strict=True):
+        alone = one_vote([a], [b], point, point, np.eye(3))
+        assert np.allclose(one.place, alone.place, atol=1e-3) and np.allclose(one.linear, alone.linear, atol=1e-4)
+        assert one.cycle_mm == pytest.approx(alone.cycle_mm, abs=1e-3)
+
+
 @pytest.mark.parametrize("count", [27, 125])
 def test_votes_find_a_shift_between_the_lattice_points(count):
     shift = np.array([3.0, -6.0, 4.0])
     a, b = field(), field(moved_mm=shift)
-    found = vote([a], [b], [1.0], MIDDLE, MIDDLE, np.eye(3), count=count)
+    found = one_vote([a], [b], MIDDLE, MIDDLE, np.eye(3), count=count)
     assert np.linalg.norm(found.place - MIDDLE - shift) < 1.0
     assert np.abs(found.linear - np.eye(3)).max() < 0.15
     assert found.spread_mm < 2.0 and found.cycle_mm < 2.0
 
 
 def test_unrelated_fields_give_votes_that_do_not_come_back():
-    same = vote([field()], [field()], [1.0], MIDDLE, MIDDLE, np.eye(3))
-    other = vote([field()], [field(seed=1)], [1.0], MIDDLE, MIDDLE, np.eye(3))
+    same = one_vote([field()], [field()], MIDDLE, MIDDLE, np.eye(3))
+    other = one_vote([field()], [field(seed=1)], MIDDLE, MIDDLE, np.eye(3))
     assert np.linalg.norm(same.place - MIDDLE) < 0.5
     assert other.cycle_mm > same.cycle_mm + 3.0
     assert other.spread_mm > same.spread_mm
@@ -87,13 +104,13 @@ def test_one_lying_corner_does_not_move_the_rest():
     vectors = b.vectors.clone()
     vectors[:, :, 13:] = field(seed=5).vectors[:, :, 13:]
     broken = make_keys("tokens", vectors, np.ones(LATTICE.shape, bool), LATTICE, search_grid(LATTICE))
-    found = vote([field()], [broken], [1.0], MIDDLE, MIDDLE, np.eye(3))
+    found = one_vote([field()], [broken], MIDDLE, MIDDLE, np.eye(3))
     assert np.linalg.norm(found.place - MIDDLE - shift) < 2.0
 
 
 def test_where_too_little_is_known_the_given_place_stands():
     keys = field()
     outside = LATTICE.to_world((9, 10, 60))
-    found = vote([keys], [keys], [1.0], outside, MIDDLE, 2 * np.eye(3))
+    found = one_vote([keys], [keys], outside, MIDDLE, 2 * np.eye(3))
     assert np.array_equal(found.place, MIDDLE) and np.array_equal(found.linear, 2 * np.eye(3))
     assert found.spread_mm == np.inf
