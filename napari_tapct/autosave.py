@@ -25,6 +25,7 @@ import numpy as np
 
 from tapct_core.atomic import atomic_folder, atomic_path
 from tapct_core.errors import UserError
+from tapct_core.files import require_regular
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
 from tapct_core.strict_json import read_json
@@ -213,8 +214,6 @@ class Resumed:
 
 def read_back(old: Unfinished) -> tuple[list[LabelClass], list[Resumed]]:
     """Classes and scans of unfinished work. Raises UserError when a scan's file is gone or is another now."""
-    from safetensors.numpy import load_file
-
     words = _read_words(old.folder)
     classes = [LabelClass(one["value"], one["name"], tuple(one["colour"])) for one in words["classes"]]
     scans = []
@@ -224,7 +223,7 @@ def read_back(old: Unfinished) -> tuple[list[LabelClass], list[Resumed]]:
             raise UserError(f"{entry['path']} is another scan than the one that was painted on; put the first one back")
         arrays = {"index": np.zeros((0, 3), np.int32), "value": np.zeros(0, np.uint8)}
         if entry["strokes"]:
-            arrays = load_file(old.folder / entry["strokes"])
+            arrays = _arrays(old.folder / entry["strokes"])
         scans.append(Resumed(volume, entry["name"], entry["date"], arrays["index"], arrays["value"]))
     return classes, scans
 
@@ -234,10 +233,19 @@ def _read_volume(folder: Path, entry: dict[str, Any]) -> CTVolume:
         path = Path(entry["path"])
         series = (entry["series"] or None) if path.is_dir() else None
         return load_ct(path, series, **entry.get("reading", {}))
+    arrays = _arrays(folder / "volumes" / entry["volume"])
+    return CTVolume(arrays["hu"], Geometry(arrays["hu"].shape, arrays["affine"]), Source("array"))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    arrays = load_file(folder / "volumes" / entry["volume"])
-    return CTVolume(arrays["hu"], Geometry(arrays["hu"].shape, arrays["affine"]), Source("array"))
+    try:
+        require_regular(path)
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"what was painted cannot be read back: {path.name} is damaged or gone ({error})") from None
 
 
 def take_up(session: Session, old: Unfinished, classes: list[LabelClass], scans: list[Resumed]) -> None:

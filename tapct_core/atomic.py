@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .errors import UserError
 from .exchange import exchange
 from .folder_lock import FolderLock, knows_locks
 
@@ -43,6 +44,7 @@ def atomic_path(path: str | Path, private: bool = False) -> Iterator[Path]:
     ``private``: a new file can be read by its owner alone.
     """
     path = _behind_links(path)
+    _require_replaceable(path)
     with _part_of(path) as folder:
         part = folder / path.name
         yield part
@@ -61,6 +63,7 @@ def atomic_folder(path: str | Path, private: bool = False) -> Iterator[Path]:
     mixture. ``private``: a new folder can be entered by its owner alone.
     """
     path = _behind_links(path)
+    _require_replaceable(path)
     with _part_of(path) as folder:
         part = folder / path.name  # the lock is on the folder round it: some writers make theirs anew
         part.mkdir()
@@ -181,6 +184,12 @@ def _replace_in_two_moves(part: Path, path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         lock.close()
+
+
+def _require_replaceable(path: Path) -> None:
+    """A pipe, a socket or a device is nobody's old file: renamed over, /dev/null would be gone for everybody."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path} is no file but a pipe, a socket or a device; name a file to write")
 
 
 def _behind_links(path: str | Path) -> Path:

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from .atomic import atomic_path, clean
 from .errors import UserError
+from .files import require_regular
 from .geometry import Shape
 from .sliding_windows import owned_region, token_weights
 from .strict_json import parse_json
@@ -127,6 +128,7 @@ class EmbeddingState:
 
     def _load(self) -> None:
         try:
+            require_regular(self.path)
             with safe_open(self.path, framework="numpy") as file:
                 facts = parse_json((file.metadata() or {})["tapct"])
                 arrays = {name: file.get_tensor(name) for name in ("tokens", "cls", "done")}

@@ -75,6 +75,12 @@ def open_regular(path: str | Path) -> BinaryIO:
         raise
 
 
+def require_regular(path: str | Path) -> None:
+    """For files that a library opens by their name: raise as :func:`open_regular`, and UserError for one too large."""
+    with open_regular(path) as file:
+        require_fits(os.fstat(file.fileno()).st_size, Path(path).name)
+
+
 def _no_file(path: Path) -> UserError:
     return UserError(f"{path.name} is no file but a pipe, a socket or a device; name a file")
 

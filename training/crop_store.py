@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -32,9 +33,12 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from tapct_core.atomic import atomic_folder, atomic_path
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry, Shape
+from tapct_core.strict_json import read_json
 from tapct_core.volume import AIR_HU
 
 FORMAT = 1
+INDEX_BYTES = 1 << 30
+"""Of index.json: a line of 200 bytes a scan, and no store has millions."""
 CELL: Shape = (4, 16, 16)
 """Voxels (z, y, x) of one cell of the body map."""
 BODY_HU = -500
@@ -113,7 +117,7 @@ class CropStore:
             raise UserError(
                 f"{root} is not a store of scans; make one with `python -m training.ingest FOLDER --out {root}`"
             )
-        self.settings: dict = json.loads((self.root / "store.json").read_text())
+        self.settings = _settings(self.root)
         if self.settings.get("format") != FORMAT:
             raise UserError(
                 f"{root} was written in format {self.settings.get('format')}, not {FORMAT}; ingest the scans again"
@@ -217,8 +221,10 @@ class CropStore:
                 return self._open[scan_id]
         try:
             array = zarr.open_array(self.root / "scans" / f"{scan_id}.zarr", mode="r", zarr_format=3)
-            shape = tuple(array.attrs["body_shape"])
+            shape = tuple(int(n) for n in array.attrs["body_shape"])
             bits = np.frombuffer(base64.b64decode(array.attrs["body"]), dtype=np.uint8)
+            if not 0 <= math.prod(shape) <= 8 * len(bits):  # zeros to any number would be made up
+                raise ValueError(f"its body map does not hold {shape}")
             body = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
             if tuple(array.shape) != self._by_id[scan_id].shape:
                 raise ValueError(f"its shape {array.shape} is not the index's {self._by_id[scan_id].shape}")
@@ -232,6 +238,23 @@ class CropStore:
         return scan
 
 
+def _settings(root: Path) -> dict:
+    """What store.json says. Raises UserError where it is damaged."""
+    try:
+        found = read_json(root / "store.json")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{root / 'store.json'} is damaged ({error}); put it back, or ingest the scans again") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{root / 'store.json'} is damaged; put it back, or ingest the scans again")
+    return found
+
+
+def _numbers(shape: list, spacing_mm: list) -> tuple[Shape, tuple[float, float, float]]:
+    """Three voxels and three millimetres. Raises ValueError or TypeError for anything else."""
+    (z, y, x), (dz, dy, dx) = (int(n) for n in shape), (float(s) for s in spacing_mm)
+    return (z, y, x), (dz, dy, dx)
+
+
 def create_store(root: Path, settings: dict) -> None:
     """Make ``root`` a store with these layout settings, or check that it already is one.
 
@@ -240,7 +263,7 @@ def create_store(root: Path, settings: dict) -> None:
     wanted = {"format": FORMAT, **settings}
     path = root / "store.json"
     if path.is_file():
-        found = json.loads(path.read_text())
+        found = _settings(root)
         if found != wanted:
             raise UserError(
                 f"{root} holds scans laid out as {found}, not {wanted}; use another --out, or the same options"
@@ -266,10 +289,13 @@ def read_index(root: Path) -> list[ScanInfo]:
     """
     path = root / "index.json"
     try:
-        rows = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        rows = []
-    scans = [ScanInfo(row["scan_id"], tuple(row["shape"]), tuple(row["spacing_mm"]), row["body_cells"]) for row in rows]
+        rows = read_json(path, INDEX_BYTES)
+        scans = [
+            ScanInfo(str(row["scan_id"]), *_numbers(row["shape"], row["spacing_mm"]), int(row["body_cells"]))
+            for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # none, or none that can be read: made anew
+        scans = []
     lacking = _folders(root).keys() - {scan.scan_id for scan in scans}
     added = [scan for name in lacking if (scan := _info(root / "scans" / f"{name}.zarr")) is not None]
     if not added:

@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tapct_core.atomic import atomic_path
+from tapct_core.strict_json import read_json
 
 FOLDER = "journal"
 OLD_REPORT = "report.json"
+OLD_BYTES = 1 << 28
 """Where stores of earlier versions keep their rows; it is read and never written."""
 
 
@@ -60,12 +62,15 @@ def read_outcomes(store: Path) -> dict[str, Outcome]:
     """The last that was said of every source, by its name; empty before the first ingest."""
     rows: dict[str, Outcome] = {}
     if (store / OLD_REPORT).is_file():
-        rows = {row["source"]: Outcome(**row) for row in json.loads((store / OLD_REPORT).read_text(encoding="utf-8"))}
+        try:
+            rows = {row["source"]: Outcome(**row) for row in read_json(store / OLD_REPORT, OLD_BYTES)}
+        except (OSError, ValueError, KeyError, TypeError):
+            rows = {}
     for path in sorted((store / FOLDER).glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns):
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                outcome = Outcome(**json.loads(line))
-            except (json.JSONDecodeError, TypeError):
+                outcome = Outcome(**json.loads(line))  # names of files may be no Unicode
+            except (ValueError, TypeError, RecursionError):
                 continue
             rows[outcome.source] = outcome
     return rows

@@ -16,8 +16,13 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from tapct_core.errors import UserError
+from tapct_core.files import read_limited
 
 T = TypeVar("T")
+
+
+LARGEST = 1 << 20
+"""Bytes of a settings file."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,13 +37,32 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _parsed(text: str) -> object:
+    """What a YAML text says. Raises YAMLError for all that is none, and UserError as the loader does.
+
+    An alias repeats what it names as often as it stands, and aliases of aliases make gigabytes of ten lines.
+    """
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            raise yaml.YAMLError("aliases (*name) are not read; write out what they stand for")
+        return yaml.load(text, Loader=_Loader)
+    except (ValueError, OverflowError, RecursionError) as error:  # a date that is none, a number of 5,000 digits
+        if isinstance(error, UserError):
+            raise
+        raise yaml.YAMLError(str(error) or "it is nested too deeply") from None
+
+
 def read_yaml(path: Path) -> dict:
     """A settings file as nested dicts. Raises UserError where it is missing or not YAML."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        values = _parsed(read_limited(path, LARGEST).decode("utf-8"))
     except FileNotFoundError:
         known = ", ".join(sorted(f.name for f in (Path(__file__).parent / "configs").glob("*.yaml")))
         raise UserError(f"{path} does not exist; the configs that come with training are {known}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); give a settings file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no UTF-8 text; give a settings file") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -59,7 +83,7 @@ def apply_overrides(values: dict, overrides: list[str]) -> dict:
             if not isinstance(place, dict):
                 raise UserError(f"{key}: {section} is a value, not a section")
         try:
-            place[last] = yaml.load(text, Loader=_Loader)
+            place[last] = _parsed(text)
         except yaml.YAMLError:
             raise UserError(f"{key}: {text!r} cannot be read; quote it, or write lists as [1,2,3]") from None
     return values

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..atomic import atomic_folder
 from ..disk import writing
 from ..errors import UserError
+from ..files import open_regular, require_regular
 from ..preprocessing import InputSpec
 from ..vit import VisionTransformer3D, ViTConfig
 from .config import infer_config, written_config
@@ -179,7 +180,8 @@ def _pickled(path: Path) -> str:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors as float32, without the wrapper's prefix."""
-    with open(path, "rb") as file:
+    require_regular(path)
+    with open_regular(path) as file:
         if file.read(8) == b"version ":
             raise UserError(f"{path} is a Git LFS pointer, not the weights; download the file itself")
     state: dict[str, Tensor] = {}

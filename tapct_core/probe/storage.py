@@ -11,6 +11,7 @@ import numpy as np
 from ..atomic import atomic_folder, atomic_path, restore
 from ..disk import writing
 from ..errors import UserError
+from ..files import require_regular
 from ..strict_json import JSONError, parse_json
 from .model import AnyProbe, Probe, Recipe, Standard
 
@@ -56,6 +57,7 @@ def load_probe(cls: type[AnyProbe], path: str | Path) -> AnyProbe:
     if not file.is_file():
         raise UserError(f"{path} is no probe; give the folder or .safetensors file that `tapct probe fit` wrote")
     try:
+        require_regular(file)
         with safe_open(file, framework="np") as tensors:
             words = parse_json((tensors.metadata() or {}).get("probe", "{}"))
             arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 - not a dict

@@ -10,6 +10,7 @@ import pytest
 
 from tapct_core import atomic
 from tapct_core.atomic import OLD, PART, atomic_folder, atomic_path, clean, restore
+from tapct_core.errors import UserError
 from tapct_core.exchange import exchange
 from tapct_core.folder_lock import FolderLock
 
@@ -263,3 +264,28 @@ def test_long_and_strange_names(tmp_path):
             assert (tmp_path / name).read_text() == text
         shutil.rmtree(tmp_path / name, ignore_errors=True)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    """A program that runs as root would take /dev/null from everybody."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for name in ("pipe", "link"):
+        for opened in (atomic_path, atomic_folder):
+            with pytest.raises(UserError, match="pipe, a socket or a device"), opened(tmp_path / name):
+                raise AssertionError
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode) and sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_nobody_looks_on_while_something_is_made(tmp_path):
+    before = os.umask(0)
+    try:
+        with atomic_path(tmp_path / "a.csv", private=True) as part:
+            part.write_text("x")
+            assert stat.S_IMODE(part.parent.stat().st_mode) == 0o700
+        with atomic_folder(tmp_path / "b", private=True) as part:
+            (part / "x").write_text("x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.csv").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o700

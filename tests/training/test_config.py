@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,31 @@ def test_what_shapes_the_recipe_stands_in_the_file(path):
     for section in ("augment", "mask", "optim"):
         assert set(written[section]) == set(config.as_dict()[section]), section
     assert {"aspect", "depth_scale", "global_scale", "local_scale", "flip"} <= set(written["views"])
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("a: &a [1]\nb: [*a, *a]\n", "aliases"),
+        ("[" * 5000, "YAML"),
+        ("data: {root: 2024-99-99}\n", "YAML"),
+        ("data: {root: " + "9" * 5000 + "}\n", "YAML"),
+        ("\udce4".encode("utf-8", "surrogateescape").decode("latin-1"), "sections"),
+        ("# " + "x" * (2 << 20), "bytes"),
+    ],
+)
+def test_a_settings_file_that_would_be_a_bomb_is_one_line(tmp_path, text, word):
+    path = tmp_path / "a.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=word) as caught:
+        load_config(path, [])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_no_settings_file(tmp_path):
+    os.mkfifo(tmp_path / "a.yaml")
+    with pytest.raises(UserError, match="pipe"):
+        load_config(tmp_path / "a.yaml", [])
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(UserError, match="UTF-8"):
+        load_config(tmp_path / "b.yaml", [])

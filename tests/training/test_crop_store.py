@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -137,3 +138,31 @@ def test_wrong_folders_are_refused(tmp_path, one):
     (tmp_path / "full" / "letter.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty"):
         create_store(tmp_path / "full", {})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '[{"scan_id": 1}]', "[" * 9000, '[{"scan_id": "a", "shape": [1]}]', "9" * 9999]
+)
+def test_an_index_that_cannot_be_read_is_made_anew(one, text):
+    store, _ = one
+    (store / "index.json").write_text(text)
+    assert [scan.scan_id for scan in CropStore(store).scans] == ["abc"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 9000, '{"format": NaN}'])
+def test_a_description_that_cannot_be_read_is_one_line(one, text):
+    store, _ = one
+    (store / "store.json").write_text(text)
+    with pytest.raises(UserError, match="damaged") as caught:
+        CropStore(store)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_body_map_of_any_size_is_not_made_up(one):
+    store, _ = one
+    path = store / "scans" / "abc.zarr" / "zarr.json"
+    words = json.loads(path.read_text())
+    words["attributes"]["body_shape"] = [10**6, 10**6, 10]
+    path.write_text(json.dumps(words))
+    with pytest.raises(CorruptScan, match="body map"):
+        CropStore(store).header("abc")
