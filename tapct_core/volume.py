@@ -33,6 +33,8 @@ class DicomSeries:
     description: str = ""
     patient_key: str = ""
     """A keyed hash of the patient's ID (:mod:`tapct_core.patient_key`), to tell patients apart without naming them."""
+    frames: tuple[int, ...] = ()
+    """Of an enhanced multi-frame image, the number of each slice's frame, from 1; () for single images."""
     sex: str = ""
     """DICOM's code for the patient's sex (M, F, O), "" where the header has none."""
 

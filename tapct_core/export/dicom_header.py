@@ -13,20 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from ..io.dicom_slices import day, text
+from ..io.dicom_slices import day, number, text
 
 UTF8 = "ISO_IR 192"
 UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 WORDS = ("PatientID", "PatientName", "AccessionNumber", "StudyID", "ReferringPhysicianName")
 """Type 2, taken over to the letter: an archive files the new object by them."""
 SEXES = ("M", "F", "O")
+FAR_MM = 1e4
+SHARED = ("ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices")
+"""What a multi-frame image says in its shared functional groups."""
 
 
-def clean_header(image: Any, file_affine: np.ndarray) -> Any:
+def clean_header(image: Any, file_affine: np.ndarray, even: bool = True) -> Any:
     """A new data set with all that highdicom takes from a source image, and nothing else.
 
     ``file_affine`` takes the file's index (column, row, slice) to LPS mm: orientation, pixel spacing and the distance
-    of slices come from it, for SliceThickness may be empty, or be that of the beam.
+    of slices come from it, for SliceThickness may be empty, or be that of the beam. Slices that are not ``even`` have
+    no one distance: what is said of them is the thickness alone, their own where it is a number.
     """
     from pydicom.dataset import Dataset
 
@@ -49,7 +53,42 @@ def clean_header(image: Any, file_affine: np.ndarray) -> Any:
     clean.ImagePositionPatient = [_decimal(float(c)) for c in image.ImagePositionPatient]
     clean.PixelSpacing = [_decimal(spacing[1]), _decimal(spacing[0])]
     clean.SliceThickness = clean.SpacingBetweenSlices = _decimal(spacing[2])
+    if not even:
+        del clean.SpacingBetweenSlices
+        own = number(image, "SliceThickness", 0.0)
+        clean.SliceThickness = _decimal(own if 0 < own < np.inf else spacing[2])
     return clean
+
+
+def multi_frame(images: list[Any], frames: tuple[int, ...], count: int) -> Any:
+    """One multi-frame data set for highdicom from the clean headers of frames (numbered from 1) of ``count``.
+
+    Frames that are not among them (other phases, localizers) stand far away, each by itself: highdicom wants no two in
+    one place, and as nothing is set in them they are not written.
+    """
+    from pydicom.dataset import Dataset
+
+    whole = Dataset()
+    first = images[0]
+    for element in first:
+        if element.keyword not in (*SHARED, "ImagePositionPatient"):
+            whole[element.keyword] = element
+    shared, orientation, measures = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = first.ImageOrientationPatient
+    for key in SHARED[1:]:
+        if key in first:
+            measures[key] = first[key]
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    whole.SharedFunctionalGroupsSequence, whole.PerFrameFunctionalGroupsSequence = [shared], []
+    at = dict(zip(frames, images, strict=True))
+    for number_ in range(1, count + 1):
+        group, position = Dataset(), Dataset()
+        away = [_decimal(float(c) + FAR_MM * number_) for c in first.ImagePositionPatient]
+        position.ImagePositionPatient = at[number_].ImagePositionPatient if number_ in at else away
+        group.PlanePositionSequence = [position]
+        whole.PerFrameFunctionalGroupsSequence.append(group)
+    whole.NumberOfFrames = count
+    return whole
 
 
 def _uid(image: Any, key: str) -> str:

@@ -21,6 +21,7 @@ from .dicom_source import (
     findings_at,
     label_text,
     said_in_one_line,
+    seg_source,
     software_version,
     source_images,
 )
@@ -50,6 +51,7 @@ def write_seg(study: Study, timepoint: str, volume: CTVolume, path: str | Path, 
     # Lesions may overlap once they have merged, so each has its own plane.
     pixels = np.stack([file_order(found.mask.to_array(), volume) for _, found in masked], axis=-1).astype(np.uint8)
     with said_in_one_line("SEG"):
+        images, pixels = seg_source(volume, images, pixels)
         segmentation = hd.seg.Segmentation(
             source_images=images,
             pixel_array=pixels,

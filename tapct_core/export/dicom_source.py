@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
+from ..io.dicom_frames import frame_header
 from ..io.dicom_opening import open_dicom
 from ..io.dicom_resample import onto_slices
 from ..io.dicom_slices import quiet
 from ..lesions import Finding, Lesion, Study
 from ..volume import CTVolume
-from .dicom_header import clean_header
+from .dicom_header import clean_header, multi_frame
 
 MANUFACTURER, MODEL = "napari-tapct", "tapct"
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+
+EVEN = 0.02
+"""Distances of slices that differ by less than this share of the smallest are one distance."""
 
 
 def require_dicom(volume: CTVolume, what: str) -> None:
@@ -36,15 +41,17 @@ def source_images(volume: CTVolume, what: str) -> list[Any]:
     reference needs, or with one for several slices (some anonymisers empty them, some write the same everywhere).
     """
     require_dicom(volume, what)
+    series, native = volume.source.dicom, volume.source.native
+    even = native is None or np.ptp(np.diff(native.at[:, 0])) < EVEN
     with quiet():
+        headers = {path: _header(path) for path in dict.fromkeys(series.files)}
+        images = [headers[path] for path in series.files]
         try:
-            images = [open_dicom(path, pixels=False) for path in volume.source.dicom.files]
-        except OSError as error:
-            raise UserError(
-                f"a slice of the DICOM series cannot be read any more ({error.strerror}); put it back"
-            ) from None
-        axes = volume.source.file_affine
-        images = [clean_header(image, axes) for image in images]
+            if series.frames:
+                images = [frame_header(image, n - 1) for image, n in zip(images, series.frames, strict=True)]
+            images = [clean_header(image, volume.source.file_affine, even) for image in images]
+        except Exception:  # the file is another one now: what was there when the scan was opened is not
+            raise UserError("the files of the DICOM series have changed since it was opened; open it again") from None
     for image in images:
         missing = [key for key in NEEDED if not image.get(key)]
         if missing:
@@ -52,12 +59,38 @@ def source_images(volume: CTVolume, what: str) -> list[Any]:
                 f"the DICOM series has no valid {missing[0]}, so a {what} cannot refer to it; "
                 "use the series as the scanner or the archive sent it"
             )
-    if len({image.SOPInstanceUID for image in images}) < len(images):
+    if not series.frames and len({image.SOPInstanceUID for image in images}) < len(images):
         raise UserError(
             f"several slices of the DICOM series have one SOPInstanceUID, so a {what} cannot tell them apart; "
             "use the series as the scanner or the archive sent it"
         )
     return images
+
+
+def _header(path: Path) -> Any:
+    try:
+        return open_dicom(path, pixels=False)
+    except Exception as error:  # gone, or damaged meanwhile
+        reason = getattr(error, "strerror", None) or "it is damaged"
+        raise UserError(f"a slice of the DICOM series cannot be read any more ({reason}); put it back") from None
+
+
+def seg_source(volume: CTVolume, images: list[Any], planes: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    """What highdicom makes a SEG of: source images, and masks (frame, row, column, segment) in their order.
+
+    ``images`` and ``planes`` are those of the scan's slices. An enhanced image is one source with all of its frames.
+    """
+    series = volume.source.dicom
+    if not series.frames:
+        return images, planes
+    if len(set(series.files)) > 1:
+        raise UserError(
+            "this scan is of several multi-frame images, to which one SEG cannot refer; export the series as one image"
+        )
+    count = int(_header(series.files[0]).NumberOfFrames)
+    whole = np.zeros((count, *planes.shape[1:]), planes.dtype)
+    whole[np.array(series.frames) - 1] = planes
+    return [multi_frame(images, series.frames, count)], whole
 
 
 @contextmanager

@@ -122,14 +122,18 @@ def _planar_group(
     else:
         outline = np.array([finding.point_lps_mm])
         kind = hd.sr.GraphicTypeValues.POINT
-    image = images[nearest_slice(outline[0], images)]
+    slice_ = nearest_slice(outline[0], images)
+    image, frames = images[slice_], volume.source.dicom.frames
     corners = np.clip(pixel_of(outline, image), 0, [image.Columns, image.Rows])
     if len(corners) > 1:
         corners[-1] = corners[0]  # closed to the last bit
     group = hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(uid=lesion.uid, identifier=label_text(lesion.name, 1024)),
         referenced_region=hd.sr.ImageRegion(
-            graphic_type=kind, graphic_data=corners, source_image=hd.sr.SourceImageForRegion.from_source_image(image)
+            graphic_type=kind, graphic_data=corners,
+            source_image=hd.sr.SourceImageForRegion(
+                image.SOPClassUID, image.SOPInstanceUID, [frames[slice_]] if frames else None
+            ),
         ),
         finding_type=codes.SCT.Lesion,
         measurements=[] if measured is None else _measurements(measured),

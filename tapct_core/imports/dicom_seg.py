@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..files import require_fits
 from ..geometry import Geometry
 from ..io.dicom_slices import text
-from .found import Found, Region, made_uid
+from .found import Found, Region, Slices, made_uid
 from .label_map import parts_of
 
 Frames = dict[int, list[tuple[np.ndarray, np.ndarray]]]
@@ -36,7 +36,8 @@ def read_seg(dataset: Any, name: str) -> list[Found]:
         label = text(segment, "SegmentLabel") or f"segment {number}"
         tracking = text(segment, "TrackingUID")
         region = _region(frames[number], grid, name)
-        parts = [(label, region)] if tracking else parts_of(label, region)
+        whole = bool(tracking) or isinstance(region, Slices)
+        parts = [(label, region)] if whole else parts_of(label, region)
         for part, (part_name, one) in enumerate(parts):
             found.append(
                 Found(
@@ -113,8 +114,8 @@ def number_of(dataset: Any, key: str, default: float) -> float:
     return float(words) if words else float(default)
 
 
-def _region(frames: list[tuple[np.ndarray, np.ndarray]], grid: np.ndarray, name: str) -> Region:
-    """The set pixels of a segment as a tight box (slice, row, column); frames lie on one grid along their normal."""
+def _region(frames: list[tuple[np.ndarray, np.ndarray]], grid: np.ndarray, name: str) -> Region | Slices:
+    """The set pixels of a segment as a tight box (slice, row, column); as Slices where its frames make no grid."""
     (along, down), (between_rows, between_columns, step) = grid[:2], grid[2]
     normal = np.cross(along, down)
     heights = np.array([position @ normal for position, _ in frames])
@@ -124,8 +125,10 @@ def _region(frames: list[tuple[np.ndarray, np.ndarray]], grid: np.ndarray, name:
     step = step or 1.0
     first = heights.argmin()
     index = (heights - heights[first]) / step
-    if np.abs(index - np.rint(index)).max() > 0.1:
-        raise UserError(f"{name} has frames that are unevenly apart; convert it to a label map first")
+    positions = np.array([position for position, _ in frames])
+    aside = (positions - positions[first]) @ np.stack([along / between_columns, down / between_rows]).T
+    if np.abs(index - np.rint(index)).max() > 0.1 or np.abs(aside).max() > 0.25:
+        return Slices(tuple(frames), grid)
     pixels = np.concatenate([inside for _, inside in frames])
     low, high = pixels.min(axis=0), pixels.max(axis=0) + 1
     require_fits(int((np.rint(index.max()) + 1) * np.prod(high - low, dtype=float)), f"{name}, unpacked,")

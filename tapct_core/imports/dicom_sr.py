@@ -92,9 +92,10 @@ def _region(item: Any) -> OnImage | InSpace | None:
     if kind == "SCOORD3D":
         return InSpace(graphic, np.array(item.GraphicData, float).reshape(-1, 3))
     if kind == "SCOORD":
-        uid = next((text(ref, "ReferencedSOPInstanceUID") for child in item.get("ContentSequence") or []
-                    for ref in child.get("ReferencedSOPSequence") or []), "")  # fmt: skip
-        return OnImage(graphic, np.array(item.GraphicData, float).reshape(-1, 2), uid)
+        refs = [ref for child in item.get("ContentSequence") or [] for ref in child.get("ReferencedSOPSequence") or []]
+        uid = text(refs[0], "ReferencedSOPInstanceUID") if refs else ""
+        frame = text(refs[0], "ReferencedFrameNumber").split("\\")[0] if refs else ""
+        return OnImage(graphic, np.array(item.GraphicData, float).reshape(-1, 2), uid, int(frame or 0))
     return None
 
 

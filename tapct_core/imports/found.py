@@ -23,6 +23,18 @@ class Region:
 
 
 @dataclass(frozen=True, eq=False)
+class Slices:
+    """A mask on parallel slices that make no grid: unevenly apart, or leaning as of a tilted gantry.
+
+    ``frames`` are (LPS mm (3,) of a slice's first pixel, set pixels (row, column) (n, 2)); ``grid`` (3, 3) has the
+    directions along a row and down a column, then (between rows, between columns, thickness) in mm.
+    """
+
+    frames: tuple[tuple[np.ndarray, np.ndarray], ...]
+    grid: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Contours:
     """Closed planar contours, each (n, 3) LPS mm; those of one plane count by even-odd, so holes are holes."""
 
@@ -31,11 +43,15 @@ class Contours:
 
 @dataclass(frozen=True, eq=False)
 class OnImage:
-    """A graphic in the pixels of one image: ``points`` (n, 2) as (column, row), 0.5 the first pixel's centre."""
+    """A graphic in the pixels of one image: ``points`` (n, 2) as (column, row), 0.5 the first pixel's centre.
+
+    ``frame`` is the number, from 1, of the frame of a multi-frame image; 0 for a single image.
+    """
 
     graphic: str  # POINT, POLYLINE, ELLIPSE, CIRCLE, MULTIPOINT
     points: np.ndarray
     sop_instance_uid: str
+    frame: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +75,7 @@ class Found:
     file: str
     name: str
     uid: str
-    what: tuple[Region | Contours | OnImage | InSpace, ...] = ()
+    what: tuple[Region | Slices | Contours | OnImage | InSpace, ...] = ()
     series_uids: frozenset[str] = frozenset()
     image_uids: frozenset[str] = frozenset()
     frame_uid: str = ""
@@ -107,9 +123,11 @@ def checked(found: list[Found], name: str) -> list[Found]:
     return [one if _is_uid(one.uid) else replace(one, uid=made_uid(one.uid)) for one in found]
 
 
-def _numbers(what: Region | Contours | OnImage | InSpace) -> tuple[np.ndarray, ...]:
+def _numbers(what: Region | Slices | Contours | OnImage | InSpace) -> tuple[np.ndarray, ...]:
     if isinstance(what, Region):
         return (what.geometry.affine,)
+    if isinstance(what, Slices):
+        return (what.grid, *(position for position, _ in what.frames))
     return what.planes if isinstance(what, Contours) else (what.points,)
 
 

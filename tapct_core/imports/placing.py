@@ -11,8 +11,10 @@ from ..errors import UserError
 from ..lesions import Finding, Lesion, Mask, Study
 from ..lesions.recist import Measurement
 from ..volume import CTVolume
-from .found import Contours, Found, InSpace, OnImage, Region
-from .regions import filled, in_patient, mask_of, on_grid, resampled
+from .found import Contours, Found, InSpace, OnImage, Region, Slices
+from .regions import filled, from_slices, in_patient, mask_of, on_grid, resampled
+
+MASKS = Region | Slices | Contours
 
 BY = "imported"
 """Who has decided a finding that a file brought."""
@@ -49,11 +51,11 @@ def merged(found: list[Found]) -> list[Found]:
             out.append(one)
     role, organ = ({one.uid: said for one in out if (said := getattr(one, key))} for key in ("role", "organ"))
     out = [replace(one, role=role.get(one.uid, ""), organ=organ.get(one.uid, "")) for one in out]
-    return sorted(out, key=lambda one: not any(isinstance(region, Region | Contours) for region in one.what))
+    return sorted(out, key=lambda one: not any(isinstance(region, MASKS) for region in one.what))
 
 
 def _segment_itself(one: Found) -> bool:
-    return any(isinstance(region, Region) for region in one.what)
+    return any(isinstance(region, Region | Slices) for region in one.what)
 
 
 def bring(study: Study, before: Study, after: Study) -> None:
@@ -115,8 +117,8 @@ def _shape(volume: CTVolume, found: Found) -> tuple[tuple, Mask | None, Measurem
     """(point LPS mm, mask, measurement) of a finding on the scan. Raises UserError where it has no place in it."""
     drawn: list[InSpace] = []
     for one in found.what:
-        if isinstance(one, Region | Contours):
-            whole = resampled(one, volume.geometry) if isinstance(one, Region) else filled(one, volume.geometry)
+        if isinstance(one, MASKS):
+            whole = _voxels(one, volume)
             if not whole.any():
                 raise UserError("none of its voxels lie in the scan")
             mask = Mask.from_array(whole)
@@ -131,6 +133,13 @@ def _shape(volume: CTVolume, found: Found) -> tuple[tuple, Mask | None, Measurem
     if shape is not None:
         return _inside(shape[0], volume), *shape
     return tuple(float(c) for c in drawn[0].points.mean(axis=0)), None, None
+
+
+def _voxels(what: MASKS, volume: CTVolume) -> np.ndarray:
+    """A mask of another program on the scan's voxels (z, y, x) bool."""
+    if isinstance(what, Slices):
+        return from_slices(what, volume)
+    return resampled(what, volume.geometry) if isinstance(what, Region) else filled(what, volume.geometry)
 
 
 def _inside(mask: Mask, volume: CTVolume) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from ..geometry import Geometry
 from ..lesions import Mask
 from ..lesions.recist import Measurement
 from ..volume import CTVolume
-from .found import Contours, InSpace, OnImage, Region
+from .found import Contours, InSpace, OnImage, Region, Slices
 
 FLAT = 0.5
 """Voxels by which a contour may leave its slice."""
@@ -42,6 +42,55 @@ def resampled(region: Region, geometry: Geometry) -> np.ndarray:
         own = np.rint(region.geometry.to_index(places)).astype(int)
         inside = ((own >= 0) & (own < region.mask.shape)).all(axis=-1)
         out[z, low[1] : high[1], low[2] : high[2]][inside] = region.mask[tuple(own[inside].T)]
+    return out
+
+
+def from_slices(slices: Slices, volume: CTVolume) -> np.ndarray:
+    """A mask on slices that make no grid, on the scan's voxels (z, y, x): each takes what its nearest slice says.
+
+    On a scan that was resampled from these slices, those without a set pixel are known too; otherwise a slice reaches
+    half way to the next one that is given, and no further than half its thickness beyond the last.
+    """
+    series, native = volume.source.dicom, volume.source.native
+    along, down = slices.grid[:2]
+    between_rows, between_columns, thickness = slices.grid[2]
+    normal = np.cross(along, down)
+    heights = np.array([position @ normal for position, _ in slices.frames])
+    known = heights
+    if native is not None and series is not None:
+        affine = volume.source.file_affine
+        known = (native.at[:, ::-1] @ affine[:3, :3].T + affine[:3, 3]) @ normal
+    geometry = volume.geometry
+    out = np.zeros(geometry.shape, bool)
+    for (position, pixels), height in zip(slices.frames, heights, strict=True):
+        others = np.abs(known - height)
+        apart = others[others > FLAT * 0.1]
+        below, above = known[known < height - 0.05], known[known > height + 0.05]
+        edge = thickness / 2 or (apart.min() / 2 if apart.size else FLAT)
+        low = (height + below.max()) / 2 if below.size else height - edge
+        high = (height + above.min()) / 2 if above.size else height + edge
+        if native is None:  # a slice that is left out has nothing set, so nothing reaches over it
+            most = max(thickness, apart.min() if apart.size else 0.0) / 2
+            low, high = max(low, height - most), min(high, height + most)
+        shown = np.zeros(pixels.max(axis=0) + 1, bool)
+        shown[tuple(pixels.T)] = True
+        corners = np.array([[row, column] for row in (-1, shown.shape[0]) for column in (-1, shown.shape[1])])
+        flat = position + corners[:, :1] * between_rows * down + corners[:, 1:] * between_columns * along
+        box = np.concatenate([flat + normal * (edge_ - height) for edge_ in (low, high)])
+        index = geometry.to_index(box)
+        first = np.maximum(np.floor(index.min(axis=0)), 0).astype(int)
+        last = np.minimum(np.ceil(index.max(axis=0)) + 1, geometry.shape).astype(int)
+        if (last <= first).any():
+            continue
+        part = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+        z, y, x = np.meshgrid(*(np.arange(a, b) for a, b in zip(first, last, strict=True)), indexing="ij")
+        away = geometry.to_world(np.stack([z, y, x], axis=-1)) - position
+        at = away @ normal + height
+        row, column = (np.rint(away @ axis / step).astype(int) for axis, step in
+                       ((down, between_rows), (along, between_columns)))  # fmt: skip
+        here = (at >= low) & (at < high) & (row >= 0) & (column >= 0)
+        here &= (row < shown.shape[0]) & (column < shown.shape[1])
+        out[part][here] |= shown[row[here], column[here]]
     return out
 
 
@@ -91,9 +140,13 @@ def even_odd(polygons: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
 def in_patient(graphic: OnImage, volume: CTVolume) -> InSpace | None:
     """A graphic on one of the scan's images, in LPS mm; None for another image."""
     series = volume.source.dicom
-    if series is None or series.sop_instance_uids.count(graphic.sop_instance_uid) != 1:  # several: frames of one file
+    if series is None:
         return None
-    slice_ = series.sop_instance_uids.index(graphic.sop_instance_uid)
+    frames = series.frames or (graphic.frame,) * len(series.sop_instance_uids)
+    known = list(zip(series.sop_instance_uids, frames, strict=True))
+    if known.count((graphic.sop_instance_uid, graphic.frame)) != 1:
+        return None
+    slice_ = known.index((graphic.sop_instance_uid, graphic.frame))
     native = volume.source.native
     start = (0.0, 0.0, slice_) if native is None else native.at[slice_][::-1]  # (column, row, slice)
     index = np.column_stack([graphic.points - 0.5, np.zeros(len(graphic.points))]) + start

@@ -244,5 +244,6 @@ def _series_of(slices: list[Slice]) -> DicomSeries:
         date=date_of(header),
         description=text(header, "SeriesDescription"),
         patient_key=patient_key(patient),
+        frames=tuple(s.frame + 1 for s in slices if s.frame is not None),
         sex=text(header, "PatientSex"),
     )

@@ -48,13 +48,12 @@ def frames_of(path: Path, header: Any) -> list[Slice]:
     if not {text(header, "SOPClassUID"), text(header.file_meta, "MediaStorageSOPClassUID")} & set(ENHANCED):
         return []
     damaged = UserError(f"{path.name} is a multi-frame CT whose frames do not all say where they lie; copy it again")
-    shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
     groups = header.get("PerFrameFunctionalGroupsSequence") or []
     if len(groups) != number(header, "NumberOfFrames", 1):
         raise damaged
     slices = []
-    for index, group in enumerate(groups):
-        made = _header(header, shared, group)
+    for index in range(len(groups)):
+        made = frame_header(header, index)
         if "LOCALIZER" in text(made, "ImageType").upper():
             continue
         plane = plane_of(path, made)
@@ -64,10 +63,12 @@ def frames_of(path: Path, header: Any) -> list[Slice]:
     return slices
 
 
-def _header(header: Any, shared: Any, group: Any) -> Any:
-    """What a single image would say of a frame."""
+def frame_header(header: Any, index: int) -> Any:
+    """What a single image would say of a frame, counted from 0."""
     from pydicom.dataset import Dataset
 
+    shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
+    group = header.PerFrameFunctionalGroupsSequence[index]
     made = Dataset()
     made.file_meta = header.file_meta
     for key in FROM_FILE:
