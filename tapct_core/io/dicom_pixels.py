@@ -49,6 +49,10 @@ class Rescale:
         return (self.intercept is not None or self.lut) and self.unit in ("", "HU", "HU_MOD")
 
 
+HU_NAMES = {"HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS", "H.U.", "HU (HOUNSFIELD UNITS)"}
+"""What some programs write for HU."""
+
+
 def read_pixels(slices: list[Slice], offset: float | None = None) -> np.ndarray:
     """HU of all slices -> (slice, row, column) int16; padding and values under -1024 are air.
 
@@ -210,7 +214,8 @@ def _rescale_of(dataset: Any) -> Rescale:
     lut = bool(dataset.get("ModalityLUTSequence")) and found["RescaleIntercept"] is None
     unit = text(dataset.ModalityLUTSequence[0], "ModalityLUTType") if lut else text(dataset, "RescaleType")
     slope = 1.0 if found["RescaleSlope"] is None else found["RescaleSlope"]
-    return Rescale(slope, found["RescaleIntercept"], unit.upper(), lut)
+    unit = unit.upper()
+    return Rescale(slope, found["RescaleIntercept"], "HU" if unit in HU_NAMES else unit, lut)
 
 
 def _know_syntax(dataset: Any) -> None:

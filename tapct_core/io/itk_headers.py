@@ -177,6 +177,8 @@ def _data_file(path: Path, name: str) -> Path:
         (path.parent / inside).is_file()
     except (OSError, ValueError):  # longer than the system takes, or with a zero byte
         raise UserError(f"{path.name} names a data file that cannot be ({name[:40]!r}); correct its header") from None
+    if inside.is_absolute() and inside.is_relative_to(path.parent.absolute()):  # as some programs write it
+        inside = inside.relative_to(path.parent.absolute())
     if inside.is_absolute() or ".." in inside.parts or PureWindowsPath(name).drive:
         raise UserError(f"{path.name} names a data file outside its own folder ({inside.name}); put it beside it")
     return path.parent / inside

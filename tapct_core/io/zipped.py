@@ -28,13 +28,14 @@ def unzipped(path: Path) -> Iterator[Path]:
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(prefix="tapct-zip-") as folder:
             entries = [entry for entry in archive.infolist() if _is_wanted(entry)]
             _check(path, entries)
+            folder = Path(folder, path.name)  # so that whoever reads what is in it says the archive's name
             for entry in entries:
                 archive.extract(entry, folder)  # which keeps names within the folder
             volumes = [one for entry in entries if suffix_of(one := Path(folder, *_parts(entry))) and one.is_file()]
             if len(volumes) > 1:
                 names = ", ".join(sorted(one.name for one in volumes)[:5])
                 raise UserError(f"{path.name} holds {len(volumes)} volumes ({names}); unpack it and choose one")
-            yield volumes[0] if volumes else Path(folder)
+            yield volumes[0] if volumes else folder
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, UserError):
             raise

@@ -32,6 +32,13 @@ def test_rescale_is_taken_slice_by_slice(write, real_slices):
     assert np.array_equal(load_ct(write(rescale, folder="scaled")).hu, expected)
 
 
+@pytest.mark.parametrize("words", ["hu", "HU ", "Hounsfield", "HOUNSFIELD UNITS"])
+def test_hu_may_be_spelled_out(write, words):
+    expected = load_ct(write(folder="plain")).hu
+    changed = write(lambda dataset, number: setattr(dataset, "RescaleType", words), folder="spelled")
+    assert np.array_equal(load_ct(changed).hu, expected)
+
+
 @pytest.mark.parametrize("which", [{0}, {5}, {2, 3}, {0, 1, 2, 3, 4}])
 @pytest.mark.parametrize("how", ["deleted", "emptied"])
 def test_an_intercept_lost_in_some_slices_is_refused(write, refused, which, how):

@@ -65,6 +65,14 @@ def test_a_file_outside_the_folder_is_refused_even_if_one_of_its_name_lies_besid
     refused(load_ct, nrrd(tmp_path / "in" / "x.nhdr", hu, f"spacings: 1 1 1\ndata file: {name}\n"), "outside its own")
 
 
+def test_a_full_path_into_the_own_folder_is_read(tmp_path, hu):
+    (tmp_path / "raw").mkdir()
+    hu.tofile(tmp_path / "raw" / "ct.raw")
+    name = tmp_path / "raw" / "ct.raw"
+    assert np.array_equal(load_ct(mhd(tmp_path / "a.mhd", name)).hu, hu)
+    assert np.array_equal(load_ct(nrrd(tmp_path / "a.nhdr", hu, f"spacings: 1 1 1\ndata file: {name}\n")).hu, hu)
+
+
 def test_a_missing_file_is_named(tmp_path, refused):
     assert "raw/ct.raw" in refused(load_ct, mhd(tmp_path / "x.mhd", "raw/ct.raw"), "needs its data file")
 

@@ -70,6 +70,17 @@ def test_an_archive_that_claims_more_than_it_can_hold_is_not_unpacked(archive, r
     refused(load_ct, path, "claims to hold 2,147,483,648 bytes")
 
 
+def test_a_refusal_names_the_archive(write, archive, refused):
+    series = {f"a/{path.name}": path.read_bytes() for path in write().iterdir()}
+    other = {f"b/{p.name}": p.read_bytes() for p in write(second, folder="other").iterdir()}
+    assert refused(load_ct, archive(series | other), "--series UID").startswith("a.zip holds 2 CT series")
+    assert refused(load_ct, archive({"inner.zip": archive(series).read_bytes()}), "no DICOM files").startswith("a.zip")
+
+
+def second(dataset, number):
+    dataset.SeriesInstanceUID, dataset.SOPInstanceUID = "1.2.9", f"1.2.9.{number + 1}"
+
+
 def test_names_that_climb_out_stay_inside(archive, tmp_path, small_hu):
     path = archive({"../../evil.nii.gz": nifti(tmp_path, small_hu)})
     assert load_ct(path).hu.shape == small_hu.shape[::-1]
