@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -225,10 +226,12 @@ class FollowUpWidget(QWidget):
         scan = self.editor.scan_of(name)
         if scan is None or not lesion.findings[name].present:
             return
-        if name != self.editor.timepoint or self.session.active is None:
-            self.session.show(scan)
-            self.linked.first.look(lesion.findings[name].point_lps_mm)
-        self._show_place()
+        alone = self._source() is None  # then it is the second view that the first one follows
+        with nullcontext() if alone else self.linked.moving():
+            if name != self.editor.timepoint or self.session.active is None:
+                self.session.show(scan)
+                self.linked.first.look(lesion.findings[name].point_lps_mm)
+            self._show_place()
 
     def _show_place(self) -> None:
         """The follow-up's view at the chosen candidate, or at the finding's own place."""

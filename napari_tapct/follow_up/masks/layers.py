@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ROLE = "masks"
 OPACITY = 0.75
+DRESS = "tapct_dress"
+"""In a layer's metadata: the colours and names that it has."""
 Box = tuple[slice, slice, slice]
 
 
@@ -156,5 +158,10 @@ class MaskLayers:
         palette, lesions = Palette.of(self.session.viewer), self.editor.study.lesions
         colours = {self.value(one.uid): palette.lesion(i).getRgbF() for i, one in enumerate(lesions)}
         fresh = palette.lesion(len(lesions)).getRgbF()  # a lesion that is being painted for the first time
-        layer.colormap = DirectLabelColormap(color_dict={None: fresh, 0: (0, 0, 0, 0), **colours})
-        layer.features = {"index": list(colours), "name": [lesion.name for lesion in lesions]}
+        wanted = {None: fresh, 0: (0, 0, 0, 0), **colours}
+        names = [lesion.name for lesion in lesions]
+        if layer.metadata.get(DRESS) == (wanted, names):  # a table of 65,536 colours takes its time
+            return
+        layer.metadata[DRESS] = wanted, names
+        layer.colormap = DirectLabelColormap(color_dict=dict(wanted))
+        layer.features = {"index": list(colours), "name": names}

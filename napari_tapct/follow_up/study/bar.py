@@ -192,13 +192,16 @@ class StudyBar(QGroupBox):
 
         def done(read: tuple) -> None:
             scans, notes, asked = read
-            add_scans(self.editor, scans)
-            for note in notes:
-                show_error(note)
-            self.refresh()
-            self._put_painting()
-            self.opened.emit()
-            self._ask(asked)
+
+            def all_there() -> None:
+                for note in notes:
+                    show_error(note)
+                self.refresh()
+                self._put_painting()
+                self.opened.emit()
+                self._ask(asked)
+
+            add_scans(self.editor, scans, all_there)
 
         return self._run("Opening scans", lambda job: read_scans(job, timepoints), done)
 
@@ -356,11 +359,14 @@ class StudyBar(QGroupBox):
         def done(found: tuple) -> None:
             paths, (scans, notes) = found
             self.editor.note(lambda study: set_paths(study, paths))
-            add_scans(self.editor, scans)
-            for note in notes:
-                show_error(note)
-            self.refresh()
-            self.opened.emit()
+
+            def all_there() -> None:
+                for note in notes:
+                    show_error(note)
+                self.refresh()
+                self.opened.emit()
+
+            add_scans(self.editor, scans, all_there)
 
         return self._run("Looking for moved scans", function, done)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QTimer
 
 from tapct_core.errors import NeedsWord, UserError
 from tapct_core.io import load_ct
@@ -51,14 +54,23 @@ def read_scans(job: Job, timepoints: list[Timepoint]) -> Read:
     return scans, notes, asked
 
 
-def add_scans(editor: StudyEditor, scans: list[tuple[str, CTVolume, tuple[float, float]]]) -> None:
-    """Puts scans into the viewer, the first one shown; on the interface thread."""
+def add_scans(
+    editor: StudyEditor,
+    scans: list[tuple[str, CTVolume, tuple[float, float]]],
+    then: Callable[[], object] = lambda: None,
+) -> None:
+    """Puts scans into the viewer, the first one shown, one in each turn of the event loop; ``then`` is called last."""
     viewer = editor.session.viewer
-    shown = editor.session.active
-    for name, volume, hu_range in scans:
+    if viewer is None:  # it was closed meanwhile
+        return
+    if not scans:
+        then()
+        return
+    (name, volume, hu_range), later = scans[0], scans[1:]
+    if name in [timepoint.name for timepoint in closed(editor)]:  # else another study came meanwhile
         layer = ct_image(volume, name, hu_range)
-        layer.visible = shown is None
+        layer.visible = editor.session.active is None
         viewer.add_layer(layer)
-        shown = shown or editor.session.scan_of(layer)
-    if shown is not None:
-        editor.session.show(shown)
+        if layer.visible:
+            editor.session.show(editor.session.scan_of(layer))
+    QTimer.singleShot(0, lambda: add_scans(editor, later, then))

@@ -57,6 +57,8 @@ class Side:
     uids: list[str] = field(default_factory=list)
     places: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     sizes: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    look: dict[str, Any] = field(default_factory=dict)
+    """What the layer was given last."""
 
 
 class LesionPoints:
@@ -136,21 +138,40 @@ class LesionPoints:
             if not rows:
                 return
             self._make(side)
-        layer, palette = side.layer, Palette.of(side.viewer)
-        layer.data = to_data(side.places)
+        palette = Palette.of(side.viewer)
+        look = {
+            "data": to_data(side.places),
+            "features": [(lesion.name, _state_words(finding)) for lesion, finding in rows],
+            "symbol": [DECIDED if finding.decided else OPEN for _, finding in rows],
+            "border_color": [palette.state(finding).name() for _, finding in rows],
+            "border_width": np.where(chosen, SELECTED_LINE, LINE),
+            "selected_data": set(np.flatnonzero(chosen).tolist()),
+        }
+        self._dress(side, look)
         if rows:
-            layer.features = {
-                "name": [lesion.name for lesion, _ in rows],
-                "state": [_state_words(finding) for _, finding in rows],
-            }
-            layer.symbol = [DECIDED if finding.decided else OPEN for _, finding in rows]
-            layer.face_color = "transparent"
-            layer.border_color = [palette.state(finding).name() for _, finding in rows]
-            layer.border_width = np.where(chosen, SELECTED_LINE, LINE)
-            layer.selected_data = set(np.flatnonzero(chosen).tolist())
             self._fade(side)
 
+    def _dress(self, side: Side, look: dict[str, Any]) -> None:
+        """Gives the layer what it does not show already: napari slices and draws anew for each thing that is set."""
+        layer, shown = side.layer, side.look
+        side.look = look
+        rows = len(look["features"])
+        again = len(layer.data) != rows  # what napari gives new rows is its own
+        if again or not np.array_equal(look["data"], layer.data):
+            layer.data = look["data"]
+        if not rows:
+            return
+        if again:
+            layer.face_color = "transparent"
+        for name in ("features", "symbol", "border_color", "border_width", "selected_data"):
+            if again or name not in shown or not np.array_equal(look[name], shown[name]):
+                value = look[name]
+                if name == "features":
+                    value = {"name": [one for one, _ in value], "state": [state for _, state in value]}
+                setattr(layer, name, value)
+
     def _make(self, side: Side) -> None:
+        side.look = {}
         side.layer = marks_layer(
             NAME,
             features={"name": np.zeros(0, dtype=object), "state": np.zeros(0, dtype=object)},

@@ -216,6 +216,13 @@ class LinkedView:
         self._brought.forget()
         self._on_first()
 
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Several moves of the first view, or of what links the two, that the second one follows once, at the end."""
+        with self._silence():
+            yield
+        self.follow()
+
     # Layers of the second view.
 
     def add_part(self, scan: Scan, role: str, layer: Layer) -> Layer:
