@@ -40,11 +40,7 @@ PATIENTS = (
     "ct/pyradiomics_lung2", "ct_limbs/sts_003", "ct_limbs/sts_024",
 )  # fmt: skip
 EXTREME = replace(HARD, deformation_mm=(25.0, 30.0), noise_hu=(60.0, 90.0), keep_z=(0.4, 0.6))
-BREATHING = replace(
-    STANDARD, rotation_deg=1.0, shift_mm=2.0, deformation_mm=(12.0, 20.0), keep_z=(0.9, 1.0), keep_x=(0.45, 0.7)
-)
-"""Another breath on the same table, the field of view cut through the body, as in a scan that was planned on one lung."""
-SPECS = {"STANDARD": STANDARD, "HARD": HARD, "EXTREME": EXTREME, "BREATHING": BREATHING}
+SPECS = {"STANDARD": STANDARD, "HARD": HARD, "EXTREME": EXTREME}
 RIGHT_MM = 10.0
 FALSE_CALLS = 0.04
 """Share of the lesions that are there which may be called not found."""

@@ -18,6 +18,16 @@ class ProbeCancelled(Exception):
     """The cancel callback said so. Nothing is left behind."""
 
 
+class MatchingCancelled(Exception):
+    """The cancel callback said so. What was prepared by then is kept for the next call."""
+
+
+def going_on(cancel: Cancel | None) -> None:
+    """Raises MatchingCancelled if told to stop."""
+    if cancel is not None and cancel():
+        raise MatchingCancelled("matching was cancelled")
+
+
 def step(progress: Progress | None, cancel: Cancel | None, done: int, total: int) -> None:
     """Reports ``done`` of ``total``; raises ProbeCancelled if told to stop and there is anything left to do."""
     if progress is not None:

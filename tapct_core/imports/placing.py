@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..lesions import Finding, Lesion, Mask, Study
+from ..lesions.measurement_check import judged
 from ..lesions.recist import Measurement
 from ..volume import CTVolume
 from .found import Contours, Found, InSpace, OnImage, Region, Slices
@@ -183,12 +184,21 @@ def _present(study: Study, name: str, volume: CTVolume, found: Found, point: tup
     if known is not None and known.decided:
         if not known.present or known.mask is not None or mask is None:
             return "already decided there, left as it is"
-        lesion.findings[name] = replace(known, mask=mask, mask_by="person", measurement=measured)
-        return f"{what}, to the point that was there"
+        lesion.findings[name] = replace(known, mask=mask, mask_by="person", measurement=measured, measured_by="")
+        return f"{what}, to the point that was there{_doubts(study, lesion, name, volume)}"
     first = study.order(name) == 0 or any(study.order(t) < study.order(name) for t in lesion.findings)
     state = ("accepted" if first else "new") if found.decided else "proposed"
     lesion.findings[name] = Finding(
         state, point, mask=mask, mask_by=("person" if found.decided else "grown") if mask else "",
         measurement=measured, **_decision(found),
     )  # fmt: skip
-    return what
+    return what + _doubts(study, lesion, name, volume)
+
+
+def _doubts(study: Study, lesion: Lesion, name: str, volume: CTVolume) -> str:
+    """Judges the measurement that came, and says where it counts only once a person has confirmed it."""
+    finding = judged(study, lesion, name, volume)
+    if finding is None:
+        return ""
+    lesion.findings[name] = finding
+    return f"; to be confirmed: {'; '.join(finding.plausibility.doubts)}" if finding.doubtful else ""

@@ -32,6 +32,8 @@ class Assessment:
     non_target_progress: Judgement | None = None
     criterion: str = RECIST
     remarks: tuple[str, ...] = field(default=())
+    asks_of_recurrence: bool = False
+    """Whether a person may say that what is back, or a new small node, is no progression here."""
 
 
 def axis(measured: Measurement, node: bool) -> float:
@@ -127,18 +129,52 @@ def part_of(lesion: Lesion) -> tuple[str, tuple[str, ...]] | None:
 
 def target_at(study: Study, lesion: Lesion, timepoint: str, size: Size, small: Callable[[bool], float]) -> Target:
     """A target with all its parts; 0 for one that has merged into another, which counts for both."""
-    finding = lesion.findings.get(timepoint)
-    if finding is not None and finding.state == "merged" and _shared(study, finding, timepoint):
+    finding, merged = lesion.findings.get(timepoint), merged_into(study, lesion, timepoint)
+    if any(one.role == "target" and _counts(one, timepoint) for one in merged):
         return Target(0.0, lesion.node, True)
     node = lesion.node
     total = size_of(finding, node, size, small(node))
     if total is None and assumed_small(finding) and study.order(timepoint) > 0:
         total = small(node)
-    parts = [one for one in study.lesions if one is not lesion and _comes_from(study, one, lesion, timepoint)]
+    parts = parts_of(study, lesion, timepoint)
     for part in parts:
         piece = size_of(part.findings.get(timepoint), node, size, small(node))
         total = None if piece is None or total is None else total + piece
     return Target(total, node, gone(lesion, timepoint) and all(gone(part, timepoint) for part in parts))
+
+
+def parts_of(study: Study, lesion: Lesion, timepoint: str) -> list[Lesion]:
+    """The lesions that have been split from this one by a time point."""
+    return [one for one in study.lesions if one is not lesion and _comes_from(study, one, lesion, timepoint)]
+
+
+def merged_into(study: Study, lesion: Lesion, timepoint: str) -> list[Lesion]:
+    """The lesions with which this one is one at a time point; none where it stands for itself.
+
+    What has merged stays so at later scans, until a person puts it elsewhere or says that it was split off again.
+    """
+    related: tuple[str, ...] = ()
+    for name in [t.name for t in study.timepoints][: study.order(timepoint) + 1]:
+        finding = lesion.findings.get(name)
+        if finding is not None and finding.state == "merged":
+            related = finding.related
+        elif finding is not None and finding.state in ("moved", "split", *ABSENT):
+            related = ()
+    return [one for one in study.lesions if one.uid in related and one is not lesion]
+
+
+def gone_whole(study: Study, lesion: Lesion, timepoint: str) -> bool:
+    """:func:`gone` of a lesion with all that was split from it; of one that has merged, of what it merged into."""
+    merged = merged_into(study, lesion, timepoint)
+    if merged:
+        return all(gone(one, timepoint) for one in merged)
+    return all(gone(one, timepoint) for one in (lesion, *parts_of(study, lesion, timepoint)))
+
+
+def evaluated_whole(study: Study, lesion: Lesion, timepoint: str) -> bool:
+    """:func:`evaluated` in the same sense."""
+    whole = merged_into(study, lesion, timepoint) or [lesion, *parts_of(study, lesion, timepoint)]
+    return all(evaluated(one.findings.get(timepoint)) for one in whole)
 
 
 def gone(lesion: Lesion, timepoint: str) -> bool:
@@ -179,8 +215,7 @@ def _comes_from(study: Study, part: Lesion, lesion: Lesion, timepoint: str) -> b
     return came is not None and lesion.uid in came[1] and study.order(came[0]) <= study.order(timepoint)
 
 
-def _shared(study: Study, finding: Finding, timepoint: str) -> bool:
-    """Whether the lesion it merged into is a target that was measured at this time point, so that it counts there."""
-    into = [lesion for lesion in study.lesions if lesion.uid in finding.related and lesion.role == "target"]
-    measured = [lesion.findings.get(timepoint) for lesion in into]
-    return any(found is not None and found.counted is not None for found in measured)
+def _counts(lesion: Lesion, timepoint: str) -> bool:
+    """Whether a lesion has a size at a time point: measured, too small to be measured, or gone."""
+    found = lesion.findings.get(timepoint)
+    return found is not None and (absent(found) or found.too_small or found.counted is not None)

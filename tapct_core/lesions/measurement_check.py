@@ -1,4 +1,4 @@
-"""How far a grown mask's measurement can be believed: by what it measures, and what the lesion measured before.
+"""How far a mask's measurement can be believed, whoever made it: by what it measures, and what it was before.
 
 What the image has for or against it (contrast at its border, other masks that fit as well) a grown mask knows itself.
 The least plausible part decides, and all doubts are said.
@@ -59,10 +59,18 @@ def earlier_measurement(study: Study, lesion: Lesion, timepoint: str) -> Measure
     return next((one for one in reversed(found) if one is not None), None)
 
 
+def set_judged_mask(study: Study, uid: str, timepoint: str, mask: Mask, volume: CTVolume, by: str = "") -> Finding:
+    """As :meth:`Study.set_mask`, with the measurement judged: a slip of the brush counts in no sum unseen."""
+    measured = mask.measure(volume)
+    before = earlier_measurement(study, study.lesion(uid), timepoint)
+    believed = check_measurement(mask, measured, volume, before)
+    return study.put_mask(uid, timepoint, mask, measured, by, believed)
+
+
 def judged(study: Study, lesion: Lesion, timepoint: str, volume: CTVolume) -> Finding | None:
-    """A finding with its grown measurement judged anew; None where nothing was grown."""
+    """A finding with its measurement judged anew; None where no mask was measured."""
     finding = lesion.findings.get(timepoint)
-    if finding is None or finding.mask is None or finding.measurement is None or finding.mask_by == "person":
+    if finding is None or finding.mask is None or finding.measurement is None:
         return None
     before = earlier_measurement(study, lesion, timepoint)
     return replace(finding, plausibility=check_measurement(finding.mask, finding.measurement, volume, before))

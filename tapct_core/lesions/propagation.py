@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ..errors import UserError
 from ..features import FeatureMap
+from ..progress import Cancel, MatchingCancelled
 from ..volume import CTVolume
 from .measurement_check import check_measurement, earlier_measurement
 from .recist import Measurement, Point
@@ -95,8 +96,8 @@ def run_all(
     """Looks for all lesions at all scans at hand and measures what has a place; one Step a time point.
 
     ``study`` must be the caller's own copy: each step goes into it, so that the next rests on it, and what the caller
-    changes in it between two steps is seen. ``report`` is told (done, total). Stops between lesions once ``cancelled``
-    says so. What rests on nothing new is not looked for again.
+    changes in it between two steps is seen. ``report`` is told (done, total). Stops once ``cancelled`` says so: between
+    lesions, and while scans are compared. What rests on nothing new is not looked for again.
     """
     names = [timepoint.name for timepoint in study.timepoints if timepoint.name in scans]
     of_one = 1 + len(study.lesions)
@@ -106,7 +107,10 @@ def run_all(
             if cancelled():
                 return
             if source in scans:
-                _look_from(study, source, name, scans, step)
+                try:
+                    _look_from(study, source, name, scans, step, cancelled)
+                except MatchingCancelled:
+                    return
             else:
                 step.notes.append(f"{source} is not open, so nothing was looked for from there")
         step.absorbed.extend(link_detections(study, name, step.findings))
@@ -199,7 +203,7 @@ def nothing_earlier(study: Study, lesion: Lesion, timepoint: str) -> str:
     return f"{lesion.name} has no place before {timepoint} that a person has confirmed; mark or accept it there first"
 
 
-def _look_from(study: Study, source: str, name: str, scans: Scans, step: Step) -> None:
+def _look_from(study: Study, source: str, name: str, scans: Scans, step: Step, cancelled: Cancel) -> None:
     """Proposals from one earlier scan into the step, unless all of them are there and rest on what they rested on."""
     try:
         before, after = scans.maps(source, name)
@@ -211,7 +215,7 @@ def _look_from(study: Study, source: str, name: str, scans: Scans, step: Step) -
         ]
         waiting += [lesion.findings[name] for lesion in detections(study, name)]
         if not all(finding is not None and finding.inputs == key for finding in waiting):
-            step.findings.update(propose(study, name, source, before, after))
+            step.findings.update(propose(study, name, source, before, after, cancelled))
     except UserError as error:
         step.failures.append(f"from {source} to {name}: {error}")
 

@@ -130,12 +130,12 @@ class Finding:
 
     @property
     def doubtful(self) -> bool:
-        """Whether there is a measurement that a person must confirm or redraw before it counts."""
+        """Whether there is a measurement, grown or drawn, that a person must confirm or redraw before it counts."""
         return (
             self.measurement is not None
             and self.plausibility is not None
             and self.plausibility.value < PLAUSIBLE
-            and not (self.measured_by or self.mask_by == "person")
+            and not self.measured_by
         )
 
     @property

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..features import FeatureMap
+from ..progress import Cancel
 from .assignment import SAME_PLACE_MM, choose_places, link_findings, shared_places
 from .study import Candidate, Finding, Lesion, Study
 
@@ -56,14 +57,20 @@ def proposal_key(study: Study, timepoint: str, source: str, before: FeatureMap, 
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def propose(study: Study, timepoint: str, source: str, before: FeatureMap, after: FeatureMap) -> dict[str, Finding]:
+def propose(
+    study: Study,
+    timepoint: str,
+    source: str,
+    before: FeatureMap,
+    after: FeatureMap,
+    cancel: Cancel | None = None,
+) -> dict[str, Finding]:
     """Proposals at ``timepoint``, by tracking UID, for the lesions whose latest decided place is at ``source``.
 
     ``before`` and ``after`` are the two scans' features. A place that cannot be matched is a proposal without a place,
-    with its reason (verdict "refused"). Raises UserError for features that cannot be compared.
+    with its reason (verdict "refused"). Raises UserError for features that cannot be compared, and MatchingCancelled
+    once ``cancel`` says so.
     """
-    from ..matching import match_each  # torch: those who only read a study need not wait for it
-
     tracked = [lesion for lesion in study.lesions if source_timepoint(study, lesion, timepoint) == source]
     known = [lesion.findings.get(timepoint) for lesion in tracked]
     settled = [i for i, found in enumerate(known) if found is not None and _settled(found)]
@@ -71,7 +78,7 @@ def propose(study: Study, timepoint: str, source: str, before: FeatureMap, after
     if not open_:
         return {}
     points = np.array([lesion.findings[source].point_lps_mm for lesion in tracked])
-    matched = dict(zip(open_, match_each(before, after, points[open_], top_k=TOP_K), strict=True))
+    matched = dict(zip(open_, _matched(before, after, points[open_], cancel), strict=True))
     key = proposal_key(study, timepoint, source, before, after)
     findings = {i: _finding(one, key) for i, one in matched.items()}
     _settle(findings, points, known, settled)
@@ -110,6 +117,12 @@ def link_detections(study: Study, timepoint: str, findings: dict[str, Finding]) 
         finding.state, finding.related = "merged", (lesions[links.lesion_of[j]].uid,)
         finding.point_lps_mm = tuple(float(c) for c in places[j])
     return absorbed
+
+
+def _matched(before: FeatureMap, after: FeatureMap, points: np.ndarray, cancel: Cancel | None) -> list[PointMatch]:
+    from ..matching import match_each  # torch: those who only read a study need not wait for it
+
+    return match_each(before, after, points, top_k=TOP_K, cancel=cancel)
 
 
 def _settled(finding: Finding) -> bool:

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from .correlation import Image, correlate
-from .lesion_template import template_signs
 from .limits import BANDS
 
 PLACE_SIGNS = (
@@ -30,8 +29,6 @@ _SIZES_MM = (3, 4, 5, 6, 8, 11, 14)
 """Radii at which a lesion is looked for."""
 _SHIFTS_MM = 2.0 * np.array(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij")).reshape(3, 27).T
 """A place is good to about this much, and what is there is looked for that near."""
-_STEPS_MM = _SHIFTS_MM[np.abs(_SHIFTS_MM).sum(axis=1) <= 2.0]
-"""Those along one axis: where chance is looked at."""
 _CLUTTER_MM = 18.0
 """Distance of the places round a lesion that say how much its surroundings vary without it."""
 _FILE = Path(__file__).parents[1] / "weights" / "matching_calibration.json"
@@ -158,8 +155,6 @@ def presence_signs(
             found = _standing_out(image_a, image_b, first[same], points[same], places[same], size)
             for row, n in enumerate(same):
                 out[n] |= {name: float(values[row]) for name, values in found.items()}
-                near, beside = places[n] + _SHIFTS_MM, (places[n] + _clutter())[:, None] + _STEPS_MM
-                out[n] |= template_signs((image_a, image_b), points[n], near, beside, linears[n], float(size))
     return out
 
 

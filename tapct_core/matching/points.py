@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..features import FeatureMap
+from ..progress import Cancel, going_on
 from .confidence import Calibration, band, load_calibration, presence_signs
 from .matcher import Found, Matcher
 from .pair import STEPS, PreparedPair
@@ -71,8 +72,12 @@ _PAIRS: WeakKeyDictionary[FeatureMap, WeakKeyDictionary[FeatureMap, PreparedPair
 _PREPARING = threading.Lock()
 
 
-def prepare_pair(features_a: FeatureMap, features_b: FeatureMap, steps: Collection[str] = STEPS) -> PreparedPair:
+def prepare_pair(
+    features_a: FeatureMap, features_b: FeatureMap, steps: Collection[str] = STEPS, cancel: Cancel | None = None
+) -> PreparedPair:
     """Prepare two scans for matching from a to b; done once and kept as long as both maps live.
+
+    ``cancel`` is asked between the two scans and before their motion is looked for; True raises MatchingCancelled.
 
     Safe from several threads: who comes second to the same pair waits for the first instead of preparing it again.
     Raises UserError for maps that cannot be compared (another encoder, weights or plan) or are empty.
@@ -81,10 +86,13 @@ def prepare_pair(features_a: FeatureMap, features_b: FeatureMap, steps: Collecti
     with _PREPARING:
         pairs = _PAIRS.setdefault(features_a, WeakKeyDictionary())
         if features_b not in pairs:
+            going_on(cancel)
             if features_a not in _PREPARED:
                 _PREPARED[features_a] = prepare(features_a)
             a = _PREPARED[features_a]
+            going_on(cancel)
             pairs[features_b] = PreparedPair(a, a if features_b is features_a else prepare(features_b, like=a), {})
+        going_on(cancel)
         pairs[features_b].prior(steps)
         return pairs[features_b]
 
@@ -121,24 +129,26 @@ def match_each(
     steps: Collection[str] = STEPS,
     apart_mm: float = 15.0,
     votes: int = 27,
+    cancel: Cancel | None = None,
 ) -> list[PointMatch]:
     """As :func:`match_points`, but a point that is refused is an answer too: without matches, with its reason.
 
     A point that may lie beside the patient is matched, and ``reason`` says so. Raises UserError for maps that cannot
-    be compared.
+    be compared, and MatchingCancelled once ``cancel`` says so, which is asked between the steps of getting ready and
+    between parts of the points.
     """
     check_choices(steps, top_k, votes)
     points = np.asarray(points_lps_mm, dtype=np.float64)
     points = points.reshape(-1, 3) if points.size == 0 else np.atleast_2d(points)
     if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
         raise UserError("points must be three finite numbers each, x y z in LPS mm")
-    pair = prepare_pair(features_a, features_b, steps)
+    pair = prepare_pair(features_a, features_b, steps, cancel)
     matcher = Matcher(pair, frozenset(steps), apart_mm, votes)
     evidence = features_a.provenance.get("weights", "") if "tokens" in pair.a.keys else "hu"
     calibration = load_calibration(evidence) if matcher.steps == frozenset(STEPS) else None
     stands = standing(pair.a, points)
     good = np.flatnonzero([good for good, _ in stands])
-    answers = dict(zip(good, report_each(matcher, points[good], top_k, calibration), strict=True))
+    answers = dict(zip(good, report_each(matcher, points[good], top_k, calibration, cancel), strict=True))
     return [
         replace(answers[n], reason=reason) if n in answers else refused_point(points[n], reason)
         for n, (_, reason) in enumerate(stands)
@@ -180,11 +190,12 @@ def refused_point(point: np.ndarray, reason: str) -> PointMatch:
 
 
 def report_each(
-    matcher: Matcher, points: np.ndarray, top_k: int, calibration: Calibration | None
+    matcher: Matcher, points: np.ndarray, top_k: int, calibration: Calibration | None, cancel: Cancel | None = None
 ) -> list[PointMatch]:
     """What is found for each of points (N, 3), many at once, on as many threads as torch may use."""
 
     def work(part: np.ndarray) -> list[PointMatch]:
+        going_on(cancel)
         return report(matcher, part, matcher.find_each(part, top_k), top_k, calibration)
 
     parts = [points[start : start + TOGETHER] for start in range(0, len(points), TOGETHER)]

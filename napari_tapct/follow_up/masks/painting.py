@@ -11,6 +11,7 @@ from napari.layers import Labels
 from psygnal import Signal
 
 from tapct_core.lesions import Finding, Lesion, Mask, Study
+from tapct_core.lesions.measurement_check import set_judged_mask
 from tapct_core.lesions.timepoints import snapshot
 
 from ...keys import SHORTCUTS
@@ -84,7 +85,7 @@ class MaskStrokes:
                 clear(study, self.uid, timepoint)
             else:
                 self._place(study, timepoint, mask, scan, by)
-                study.set_mask(self.uid, timepoint, mask, scan.volume, by=by)
+                set_judged_mask(study, self.uid, timepoint, mask, scan.volume, by)
 
     def unfinished(self, by: str) -> Lesion | None:
         """The lesion as it is painted so far, at the time points that were painted on; not measured."""

@@ -18,6 +18,7 @@ from tapct_core.geometry import Geometry
 from tapct_core.lesions import Finding, Study
 from tapct_core.lesions.propagation import alone, nothing_earlier
 from tapct_core.lesions.tracking import TOP_K, propose, source_timepoint
+from tapct_core.progress import Cancel
 from tapct_core.provenance import comparable
 
 from ...torch_loading import load_torch
@@ -75,13 +76,18 @@ class Evidence:
         with self._lock:
             return self._hu(before), self._hu(after)
 
-    def pair(self, before: Scan, after: Scan) -> tuple[PreparedPair, FeatureMap, FeatureMap]:
-        """The two scans made ready for any number of points; seconds at the first call, nothing later."""
+    def pair(
+        self, before: Scan, after: Scan, cancel: Cancel | None = None
+    ) -> tuple[PreparedPair, FeatureMap, FeatureMap]:
+        """The two scans made ready for any number of points; seconds at the first call, nothing later.
+
+        Raises MatchingCancelled once ``cancel`` says so.
+        """
         load_torch()
         from tapct_core.matching import prepare_pair
 
         a, b = self.maps(before, after)
-        return prepare_pair(a, b), a, b
+        return prepare_pair(a, b, cancel=cancel), a, b
 
     def _hu(self, scan: Scan) -> FeatureMap:
         from tapct_core.embedding import embed
@@ -121,13 +127,19 @@ def evidence_words(features: FeatureMap) -> str:
 
 
 def look_for(
-    evidence: Evidence, study: Study, uid: str, timepoint: str, scan_of: Callable[[str], Scan | None], anew: bool
+    evidence: Evidence,
+    study: Study,
+    uid: str,
+    timepoint: str,
+    scan_of: Callable[[str], Scan | None],
+    anew: bool,
+    cancel: Cancel | None = None,
 ) -> Found:
     """Finds one lesion at one follow-up, from the latest earlier scan where a person has placed it.
 
     ``anew``: replace a proposal that is there already. ``study`` is not changed. Raises UserError in plain words
     when the lesion has no earlier place, lies outside that scan, or a scan is not open. A refused place is a proposal
-    with its reason.
+    with its reason. Raises MatchingCancelled once ``cancel`` says so.
     """
     from tapct_core.matching import match_each
 
@@ -139,15 +151,15 @@ def look_for(
     for name, scan in ((source, before), (timepoint, after)):
         if scan is None:
             raise UserError(f"the scan {name!r} is not open; open it again to look for {lesion.name}")
-    pair, a, b = evidence.pair(before, after)
+    pair, a, b = evidence.pair(before, after, cancel)
     point = lesion.findings[source].point_lps_mm
-    match = match_each(a, b, [point], top_k=TOP_K)[0]
+    match = match_each(a, b, [point], top_k=TOP_K, cancel=cancel)[0]
     if not match.matches and not before.volume.geometry.contains(point):
         raise UserError(match.reason)
     known = lesion.findings.get(timepoint)
     proposal = None
     if known is None or (anew and not known.decided):
-        proposal = propose(alone(study, uid, timepoint), timepoint, source, a, b).get(uid)
+        proposal = propose(alone(study, uid, timepoint), timepoint, source, a, b, cancel).get(uid)
     heat, grid = heat_map(pair, np.array(point))
     if not match.matches:  # nothing there to be alike to
         heat[:] = np.nan

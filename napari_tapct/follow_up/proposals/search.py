@@ -108,7 +108,7 @@ class Search(QObject):
         self.said.emit("Looking …")
         self._job = Job(
             f"Looking for {study.lesion(uid).name}",
-            lambda job: look_for(self.evidence, study, uid, timepoint, scans.get, anew),
+            lambda job: look_for(self.evidence, study, uid, timepoint, scans.get, anew, job.cancelled),
             owner=self,
             done=done,
             failed=failed,
@@ -125,7 +125,7 @@ class Search(QObject):
             return
 
         def function(job: Job) -> tuple[np.ndarray, str]:
-            pair, _, _ = self.evidence.pair(before, after)
+            pair, _, _ = self.evidence.pair(before, after, job.cancelled)
             middle = before.volume.geometry.to_world((np.array(before.volume.hu.shape) - 1) / 2)
             return motion_at(pair, middle), looks_like_another(pair)
 

@@ -58,6 +58,12 @@ class ResponsePanel(QWidget):
             "Only a reader can say so."
         )
         self.progressed.toggled.connect(self._on_judged)
+        self.no_recurrence = QCheckBox()
+        self.no_recurrence.setToolTip(
+            "What is back after a complete response, or a new node below 15 mm where nothing else has progressed, "
+            "counts as progression unless a reader says that it is none (EORTC, questions and answers)"
+        )
+        self.no_recurrence.toggled.connect(self._on_recurrence)
         self.note = QLineEdit()
         self.note.setPlaceholderText("why, in a few words")
         self.note.editingFinished.connect(self._on_note)
@@ -76,6 +82,7 @@ class ResponsePanel(QWidget):
         column.addWidget(scroll, 1)
         column.addWidget(self.objections)
         column.addLayout(row)
+        column.addWidget(self.no_recurrence)
         editor.changed.connect(living(self.refresh))
         editor.timepoint_changed.connect(living(self.refresh))
         editor.session.viewer.events.theme.connect(living(self._on_theme))
@@ -97,6 +104,7 @@ class ResponsePanel(QWidget):
             self._list.insertWidget(place, card)
         self._say(course, palette)
         self._show_judgement()
+        self._show_recurrence(course)
 
     def _on_criterion(self, _place: int) -> None:
         name = self.criterion.currentText()
@@ -127,6 +135,22 @@ class ResponsePanel(QWidget):
         if said is not None:
             self.note.setText(said.note)
             self.note.setToolTip(f"said by {said.by}, {local_time(said.at)}")
+
+    def _show_recurrence(self, course: Course) -> None:
+        """Shown where a person's word decides, and where it was given."""
+        study, name = self._editor.study, self._editor.timepoint
+        said = study.timepoints[study.order(name)].no_recurrence if name is not None else None
+        here = next((one for one in course.responses if one.timepoint == name), None)
+        open_ = here is not None and here.asks_of_recurrence
+        self.no_recurrence.setVisible(said is not None or open_)
+        self.no_recurrence.blockSignals(True)
+        self.no_recurrence.setChecked(said is not None)
+        self.no_recurrence.blockSignals(False)
+        by = f", says {said.by}, {local_time(said.at)}" if said is not None else ""
+        self.no_recurrence.setText(f"What came back or is new at {name} is no progression{by}")
+
+    def _on_recurrence(self, on: bool) -> None:
+        judge_recurrence(self._editor, self._editor.timepoint, not on)
 
     def _on_judged(self, on: bool) -> None:
         judge_non_targets(self._editor, self._editor.timepoint, on)
@@ -205,6 +229,12 @@ def judge_non_targets(editor: StudyEditor, timepoint: str, progressed: bool, not
     """Whether the non-targets have unequivocally progressed, as the reader says; can be undone."""
     words = f"{'progress' if progressed else 'no progress'} of non-targets at {timepoint}"
     editor.do(words, lambda study: study.judge_non_targets(timepoint, progressed, editor.reader, note))
+
+
+def judge_recurrence(editor: StudyEditor, timepoint: str, progressed: bool) -> None:
+    """Whether what came back, or a new small node, is progression, as the reader says; can be undone."""
+    words = f"what is back at {timepoint} is {'' if progressed else 'no '}progression"
+    editor.do(words, lambda study: study.judge_recurrence(timepoint, progressed, editor.reader))
 
 
 def rule_words(one: Assessment) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,14 @@ from qtpy.QtWidgets import (
 from tapct_core.errors import UserError
 from tapct_core.export.folder import export_all
 from tapct_core.lesions.study_file import read_study
-from tapct_core.lesions.timepoints import calendar_date, remove_timepoint, set_date, set_series, snapshot
+from tapct_core.lesions.timepoints import (
+    calendar_date,
+    move_timepoint,
+    remove_timepoint,
+    set_date,
+    set_series,
+    snapshot,
+)
 
 from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
@@ -100,7 +108,7 @@ class StudyBar(QGroupBox):
         row.addWidget(self.reader, 1)
         column.addLayout(row)
         column.addWidget(self.state)
-        self.others = OtherScans(editor, self.remove)
+        self.others = OtherScans(editor, self.remove, self._on_date)
         column.addWidget(self.others)
         self.recovery.saved.connect(self.refresh)
         self.recovery.failed.connect(self.state.setText)
@@ -301,8 +309,20 @@ class StudyBar(QGroupBox):
             menu.addAction(f"Add {scan.name}", partial(self.editor.add, scan))
         for timepoint in self.editor.study.timepoints:
             menu.addAction(f"Date of {timepoint.name} …", partial(self._on_date, timepoint.name))
+        for before, timepoint in pairwise(self.editor.study.timepoints):
+            if not (before.date and timepoint.date and before.date < timepoint.date):
+                words = f"{timepoint.name} was before {before.name}"
+                menu.addAction(words, partial(self.put_earlier, timepoint.name))
         for timepoint in self.editor.study.timepoints:
             menu.addAction(f"Remove {timepoint.name} …", partial(self.remove, timepoint.name))
+
+    def put_earlier(self, name: str) -> None:
+        """A time point changes places with the one before it; where their dates leave it open. Can be undone."""
+        order = self.editor.study.order(name)
+        try:
+            self.editor.do(f"{name} earlier", lambda study: move_timepoint(study, name, order - 1))
+        except UserError as error:
+            show_error(str(error))
 
     def _on_date(self, name: str) -> None:
         known = self.editor.study.timepoints[self.editor.study.order(name)].date
@@ -328,6 +348,8 @@ class StudyBar(QGroupBox):
             self.editor.session.set_date(scan, day)
         else:
             self.editor.do(f"date of {name}", lambda study: set_date(study, name, day))
+        if same:
+            self.editor.keep_date(name)  # it was asked just now
 
     def _on_locate(self, name: str) -> None:
         old = Path(self.editor.study.timepoints[self.editor.study.order(name)].path)

@@ -35,10 +35,11 @@ class BoundScans:
         self._bound: dict[str, tuple[Scan, str]] = {}
         self._loose: dict[str, CTVolume] = {}
         self._left_out: WeakSet[Scan] = WeakSet()
+        self._date_asked: set[str] = set()
 
     def begin(self) -> None:
         """Another study has come: nothing is bound, and open scans that are not of it are left out."""
-        self._bound, self._loose = {}, {}
+        self._bound, self._loose, self._date_asked = {}, {}, set()
         self._left_out = WeakSet(scan for scan in self._session.scans if self._known(scan) is None)
 
     def scan_of(self, name: str | None) -> Scan | None:
@@ -58,6 +59,23 @@ class BoundScans:
     def left_out(self) -> list[Scan]:
         """Open scans that are not of the study."""
         return [scan for scan in self._session.scans if scan in self._left_out]
+
+    @property
+    def same_dates(self) -> dict[str, str]:
+        """Time points that came in this session with the date of another one, and that one: a person says whether that
+        is meant."""
+        dates = {timepoint.name: timepoint.date for timepoint in self._study.timepoints}
+        found = {}
+        for name in [name for name in reversed(dates) if name in self._date_asked]:
+            same = [other for other, date in dates.items() if other != name and date and date == dates[name]]
+            if same and found.get(same[0]) != name:  # of two that came, one is asked about
+                found[name] = same[0]
+        return found
+
+    def keep_date(self, name: str) -> None:
+        """A person has said that the date of a time point is right, and so that there are several of that date."""
+        date = next((timepoint.date for timepoint in self._study.timepoints if timepoint.name == name), "")
+        self._date_asked -= {timepoint.name for timepoint in self._study.timepoints if timepoint.date == date}
 
     def take_in(self, scan: Scan) -> None:
         """A scan that was left out is of the study; :meth:`adopt` binds it."""
@@ -102,6 +120,7 @@ class BoundScans:
             name = self.timepoint_of(scan)
             if scan.date and scan.date != self._study.timepoints[self._study.order(name)].date:
                 self._history.each(lambda study, name=name, date=scan.date: set_date(study, name, date))
+                self._date_asked.add(name)
                 changed = True
         return changed, renamed
 
@@ -139,6 +158,7 @@ class BoundScans:
         name = next(n for n in (scan.name, *(f"{scan.name} ({i})" for i in range(2, 1000))) if n not in taken)
         new, patient = Timepoint(name, path, scan.date, series, reading=how), patient_of(scan.volume)
         self._history.each(lambda study: insert_timepoint(study, replace(new), patient))
+        self._date_asked.add(name)
         self._bound[name] = scan, scan.name
 
     def _unbind(self, name: str) -> None:
@@ -156,4 +176,6 @@ class BoundScans:
         self._history.each(lambda study: rename_timepoint(study, old, new))
         del self._bound[old]
         self._bound[new] = scan, scan.name
+        if old in self._date_asked:
+            self._date_asked = self._date_asked - {old} | {new}
         return new

@@ -155,6 +155,16 @@ class StudyEditor:
         """Names of open scans that may be of another patient by what they show, and what says so."""
         return self._patients.doubtful
 
+    @property
+    def same_dates(self) -> dict[str, str]:
+        """Names of time points that came with another one's date, and that one's name, until a person says it is so."""
+        return self._scans.same_dates
+
+    def keep_date(self, name: str) -> None:
+        """A person says that a time point is of the date that another one has, too."""
+        self._scans.keep_date(name)
+        self.changed.emit()
+
     def doubt(self, name: str, words: str) -> None:
         """Notes what speaks against a scan being of the study's patient; "" for nothing."""
         if self._patients.doubt(name, words):

@@ -1,4 +1,5 @@
-"""Open scans that do not belong to the study: of another study, or of another patient. Nothing is linked with them."""
+"""What a person must say of open scans: those of another study or patient, with which nothing is linked, and two of one
+date."""
 
 from __future__ import annotations
 
@@ -21,10 +22,12 @@ Row = tuple[str, tuple[tuple[str, str, Callable[[], object]], ...]]
 class OtherScans(QWidget):
     """A line for each, with what a person can do about it; hidden while there is none."""
 
-    def __init__(self, editor: StudyEditor, remove: Callable[[str], object]) -> None:
-        """``remove`` takes a time point out of the study."""
+    def __init__(
+        self, editor: StudyEditor, remove: Callable[[str], object], give_date: Callable[[str], object]
+    ) -> None:
+        """``remove`` takes a time point out of the study, ``give_date`` asks for another date of it."""
         super().__init__()
-        self._editor, self._remove = editor, remove
+        self._editor, self._remove, self._give_date = editor, remove, give_date
         self._shown: list[str] = []
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
@@ -84,6 +87,7 @@ class OtherScans(QWidget):
                     ),
                 )
             )
+        rows += [self._same_date(name, other) for name, other in editor.same_dates.items()]
         for scan in editor.left_out:
             rows.append(
                 (
@@ -95,6 +99,18 @@ class OtherScans(QWidget):
                 )
             )
         return rows
+
+    def _same_date(self, name: str, other: str) -> Row:
+        date = self._editor.study.timepoints[self._editor.study.order(name)].date
+        said = "Both are of that day, two series of one visit say; they stay in the order in which they stand"
+        return (
+            f"⚠ {name} is of {date}, as {other} is: another scan of that day, or a wrong date?",
+            (
+                ("Same day", said, lambda: self._editor.keep_date(name)),
+                ("Date …", "Another date, which decides its place in the order", lambda: self._give_date(name)),
+                ("Remove", "Takes it out of the study and closes it", lambda: self._remove(name)),
+            ),
+        )
 
     def _close(self, scan: Scan) -> None:
         viewer = self._editor.session.viewer

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tapct_core.lesions import Finding, Lesion, Study
+from tapct_core.lesions.measurement_check import set_judged_mask
 from tapct_core.lesions.study_file import load_study, save_study
 from tapct_core.lesions.timepoints import snapshot
 
@@ -54,7 +55,7 @@ def put_painting(study: Study, painted: Lesion, volumes: dict[str, CTVolume], by
         known = lesion.findings.get(name)
         if known is None or not known.present:
             lesion.findings[name] = _bare(found)
-        study.set_mask(lesion.uid, name, found.mask, volumes[name], by=found.decided_by or by)
+        set_judged_mask(study, lesion.uid, name, found.mask, volumes[name], found.decided_by or by)
 
 
 def _bare(found: Finding) -> Finding:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ..burden import Assessment, appeared, doubts, evaluated, gone, non_targets_of, size_of, target_at, targets_of
+from ..burden import Assessment, appeared, doubts, evaluated_whole, non_targets_of, size_of, target_at, targets_of
 from ..burden import axis as axis_of
 from ..recist import TOO_SMALL_MM, Response, respond
 from ..study import Lesion, Study
 from .recist11 import RULES, total
-from .sums import new_lesions, objections_to, provisional
+from .sums import new_lesions, non_targets_gone, objections_to, provisional, recurrences, small_new_nodes
 
 NAME, SOURCE = "iRECIST", "Seymour et al., Lancet Oncol 18 (2017) e143–e152"
 FURTHER_MM = 5.0
@@ -45,18 +45,17 @@ def assess(study: Study, slice_mm: float) -> list[Assessment]:
     bar, confirmed = _Bar(), ""
     for i, name in enumerate(names[1:], start=1):
         newcomers, remarks = new_lesions(study, name, RULES.new_mm)
+        returned, said = recurrences(study, name, out, targets, others)
         judged = study.timepoints[i].non_target_progress
         plain = respond(
             readings[names[0]],
             sums,
             readings[name],
-            non_targets_gone=all(gone(o, name) or not evaluated(o.findings.get(name)) for o in others)
-            if others
-            else None,
-            non_targets_evaluated=all(evaluated(o.findings.get(name)) for o in others),
+            non_targets_gone=non_targets_gone(study, others, name),
+            non_targets_evaluated=all(evaluated_whole(study, one, name) for one in others),
             responded=any(one.response.category in ("iCR", "iPR") for one in out),
         )
-        kinds = {"targets"} if plain.category == "PD" else set()
+        kinds = {"targets"} if plain.category == "PD" or returned else set()
         kinds |= {"non-targets"} if judged is not None else set()
         kinds |= {"new lesions"} if any(appeared(study, one) == name for one in newcomers) else set()
         if confirmed:
@@ -69,10 +68,11 @@ def assess(study: Study, slice_mm: float) -> list[Assessment]:
         _keep(bar, response, kinds, plain, _sum_of_new(study, newcomers, name), len(newcomers))
         if plain.total is not None:
             sums.append(plain.total)
-        remarks += doubts(study, targets + others, name)
+        remarks += said + doubts(study, targets + others, name)
         new = tuple(lesion.name for lesion in newcomers)
         open_ = provisional(study, targets + others, targets, newcomers, name)
-        out.append(Assessment(name, response, open_, objections, new, judged, NAME, tuple(remarks)))
+        asks = bool(returned) or bool(small_new_nodes(study, newcomers, name))
+        out.append(Assessment(name, response, open_, objections, new, judged, NAME, tuple(remarks), asks))
     return out
 
 

@@ -6,9 +6,19 @@ response that rests on them is a person's.
 
 from __future__ import annotations
 
-from ..burden import Assessment, absent, doubts, evaluated, non_targets_of, size_of, targets_of
+from ..burden import (
+    Assessment,
+    absent,
+    doubts,
+    evaluated_whole,
+    merged_into,
+    non_targets_of,
+    parts_of,
+    target_at,
+    targets_of,
+)
 from ..recist import TOO_SMALL_MM, Measurement, Response
-from ..study import Finding, Lesion, Study
+from ..study import Lesion, Study
 from .sums import new_lesions, provisional
 
 NAME, SOURCE = "Lugano (CT)", "Cheson et al., J Clin Oncol 32 (2014) 3059–3068"
@@ -49,7 +59,7 @@ def assess(study: Study, slice_mm: float) -> list[Assessment]:
 
 def total(study: Study, timepoint: str) -> float | None:
     """The sum of products of diameters (SPD), mm²."""
-    sizes = [_product(one.findings.get(timepoint)) for one in targets_of(study)]
+    sizes = [target_at(study, one, timepoint, _area, _small).diameter_mm for one in targets_of(study)]
     return None if any(size is None for size in sizes) else sum(sizes)
 
 
@@ -70,10 +80,10 @@ def _response(study: Study, targets: list[Lesion], others: list[Lesion], name: s
         return answer("NE", "no lesion was named at baseline")
     if targets and (now is None or base is None):
         return answer("NE", "not all targets were measured" + (" at baseline" if base is None else ""))
-    if not all(evaluated(one.findings.get(name)) for one in others):
-        if not targets or all(_normal(one, name) for one in targets):
+    if not all(evaluated_whole(study, one, name) for one in others):
+        if not targets or all(_normal_whole(study, one, name) for one in targets):
             return answer("NE" if not targets else "PR", "not all other lesions were evaluated")
-    elif all(_normal(one, name) for one in targets + others):
+    elif all(_normal_whole(study, one, name) for one in targets + others):
         return answer("CR", "nodes at most 15 mm in long axis, nothing else left")
     if targets and base and 100 * (now - base) / base <= PARTIAL + 1e-9:
         return answer(
@@ -129,8 +139,14 @@ def _normal(lesion: Lesion, name: str) -> bool:
     return found.too_small or (found.counted is not None and found.counted.long_axis_mm <= NODE_MM)
 
 
-def _product(finding: Finding | None) -> float | None:
-    return size_of(finding, False, _area, TOO_SMALL_MM**2)
+def _normal_whole(study: Study, lesion: Lesion, name: str) -> bool:
+    """With all that was split from it; of a lesion that has merged, what it merged into."""
+    whole = merged_into(study, lesion, name) or [lesion, *parts_of(study, lesion, name)]
+    return all(_normal(one, name) for one in whole)
+
+
+def _small(node: bool) -> float:
+    return TOO_SMALL_MM**2
 
 
 def _area(measured: Measurement, node: bool) -> float:

@@ -14,8 +14,9 @@ from ..burden import (
     assumed_small,
     axis,
     doubts,
-    evaluated,
+    evaluated_whole,
     gone,
+    gone_whole,
     non_targets_of,
     rests_on_proposals,
     small_axis,
@@ -62,10 +63,8 @@ def walk(study: Study, slice_mm: float, rules: Rules) -> list[Assessment]:
             sums,
             readings[name],
             new_lesions=[lesion.name for lesion in newcomers],
-            non_targets_gone=all(gone(o, name) or not evaluated(o.findings.get(name)) for o in others)
-            if others
-            else None,
-            non_targets_evaluated=all(evaluated(o.findings.get(name)) for o in others),
+            non_targets_gone=non_targets_gone(study, others, name),
+            non_targets_evaluated=all(evaluated_whole(study, one, name) for one in others),
             non_target_progress=judged is not None,
             recurrences=back,
             responded=any(one.response.category in ("CR", "PR") for one in out),
@@ -76,8 +75,16 @@ def walk(study: Study, slice_mm: float, rules: Rules) -> list[Assessment]:
         remarks += said + doubts(study, targets + others, name) + ([rules.remark] if rules.remark else [])
         new = tuple(lesion.name for lesion in newcomers)
         open_ = provisional(study, targets + others, targets, newcomers, name)
-        out.append(Assessment(name, response, open_, objections, new, judged, rules.name, tuple(remarks)))
+        asks = bool(returned) or bool(small_new_nodes(study, newcomers, name))
+        out.append(Assessment(name, response, open_, objections, new, judged, rules.name, tuple(remarks), asks))
     return out
+
+
+def non_targets_gone(study: Study, others: list[Lesion], name: str) -> bool | None:
+    """Whether all non-targets that were looked at are gone at a time point; None where there are none."""
+    if not others:
+        return None
+    return all(gone_whole(study, one, name) or not evaluated_whole(study, one, name) for one in others)
 
 
 def total_of(study: Study, timepoint: str, rules: Rules) -> float | None:
@@ -89,12 +96,22 @@ def total_of(study: Study, timepoint: str, rules: Rules) -> float | None:
 def objections_to(study: Study, slice_mm: float) -> tuple[str, ...]:
     """What RECIST 1.1 would object to in the choice of targets, in words."""
     first = study.timepoints[0].name
-    known = [
+    targets = [
         (t.name, t.organ, t.node, found.counted if (found := t.findings.get(first)) is not None else None)
         for t in targets_of(study)
     ]
+    known = [(one.name, one.findings.get(first)) for one in non_targets_of(study) if one.node]
+    normal = [
+        f"{name}: short axis {found.counted.short_axis_mm:.1f} mm; a node below {NORMAL_NODE_MM:.0f} mm is normal"
+        for name, found in known
+        if found is not None and found.counted is not None and found.counted.short_axis_mm < NORMAL_NODE_MM
+    ]
     late = [one.name for one in study.lesions if one.role in ("target", "non-target") and appeared(study, one)]
-    return (*check_targets(known, slice_mm), *(f"{name}: not there at baseline, so it counts as new" for name in late))
+    return (
+        *check_targets(targets, slice_mm),
+        *normal,
+        *(f"{name}: not there at baseline, so it counts as new" for name in late),
+    )
 
 
 def new_lesions(study: Study, name: str, least_mm: float) -> tuple[list[Lesion], list[str]]:
@@ -111,7 +128,7 @@ def new_lesions(study: Study, name: str, least_mm: float) -> tuple[list[Lesion],
             continue
         largest = _largest(study, lesion, study.timepoints[study.order(came) : here + 1])
         limit = NORMAL_NODE_MM if lesion.node else least_mm
-        waits = lesion.node and largest is not None and largest < NEW_NODE_MM
+        waits = bool(small_new_nodes(study, [lesion], name))
         if largest is not None and largest < limit:
             remarks.append(f"{lesion.name}: {largest:.1f} mm, below {limit:.0f} mm, and not counted as new")
         elif waits and any(t.no_recurrence for t in study.timepoints[study.order(came) : here + 1]):
@@ -128,6 +145,17 @@ def new_lesions(study: Study, name: str, least_mm: float) -> tuple[list[Lesion],
     return found, remarks
 
 
+def small_new_nodes(study: Study, new: list[Lesion], name: str) -> list[Lesion]:
+    """Of the new lesions those nodes that stay below 15 mm up to a time point, which a person may let wait."""
+    found = []
+    for lesion in new:
+        since = study.timepoints[study.order(appeared(study, lesion)) : study.order(name) + 1]
+        largest = _largest(study, lesion, since)
+        if lesion.node and largest is not None and largest < NEW_NODE_MM:
+            found.append(lesion)
+    return found
+
+
 def recurrences(
     study: Study, name: str, before: Sequence[Assessment], targets: list[Lesion], others: list[Lesion]
 ) -> tuple[list[str], list[str]]:
@@ -137,7 +165,7 @@ def recurrences(
     response of the patient; a target node is back from 10 mm on, a non-target node only by a person's word.
     """
     known = [one for one in before if one.response.category != "NE"]
-    if not known or known[-1].response.category != "CR":
+    if not known or known[-1].response.category not in ("CR", "iCR"):
         return [], _reappeared(study, name, targets)
     back = [one for one in targets if _there(one, name) and not gone(one, name)]
     back += [one for one in others if _there(one, name) and not one.node]

@@ -225,6 +225,29 @@ def test_a_date_decides_the_order_and_one_that_another_scan_has_is_asked_about(d
             bar.give_date("b", wrong)
 
 
+def test_undated_scans_change_places_by_the_menu_and_dates_that_rise_do_not(docked):
+    viewer, widget = docked
+    for name in "ab":
+        add_scan(viewer, name)
+    bar, editor = widget.study_bar, widget.editor
+    actions = menu_of(bar)
+    assert [words for words in actions if "was before" in words] == ["b was before a"]
+    actions["b was before a"].trigger()
+    assert [t.name for t in editor.study.timepoints] == ["b", "a"]
+    assert editor.timepoint_of(widget.session.active) == "b" and editor.timepoint == "a"
+    widget.undo()
+    assert [t.name for t in editor.study.timepoints] == ["a", "b"]
+    bar.give_date("a", "2024-01-01")
+    bar.give_date("b", "2024-02-01")
+    assert not [words for words in menu_of(bar) if "was before" in words]
+
+
+def menu_of(bar) -> dict:
+    """The time points' menu as it would be shown now, by its lines."""
+    bar.timepoints_button.menu().aboutToShow.emit()
+    return {action.text(): action for action in bar.timepoints_button.menu().actions()}
+
+
 def test_removing_one_without_findings_does_not_ask(docked, monkeypatch):
     viewer, widget = docked
     open_two(viewer, widget)

@@ -7,7 +7,7 @@ import pytest
 
 from tapct_core.geometry import Geometry
 from tapct_core.lesions import Mask, Plausibility, Study, Timepoint
-from tapct_core.lesions.measurement_check import check_measurement, earlier_measurement, judged
+from tapct_core.lesions.measurement_check import check_measurement, earlier_measurement, judged, set_judged_mask
 from tapct_core.lesions.study import PLAUSIBLE
 from tapct_core.volume import CTVolume
 
@@ -85,5 +85,17 @@ def test_a_measurement_is_held_against_the_latest_one_that_counts():
     study.set_mask(lesion.uid, "c", ellipsoid(20, 22, 28), VOLUME)
     assert not study.finding(lesion.uid, "c").doubtful  # nobody has judged it yet
     assert judged(study, lesion, "c", VOLUME).doubtful
-    study.set_mask(lesion.uid, "c", ellipsoid(20, 22, 28), VOLUME, by="AB")
-    assert judged(study, lesion, "c", VOLUME) is None  # a person drew it
+
+
+def test_what_a_person_draws_is_judged_as_well_and_counts_once_it_is_confirmed():
+    study = Study("p", [Timepoint(name, name) for name in "ab"])
+    lesion = study.lesion(study.add_lesion("l", "a", (60.0, 60.0, 30.0), "AB").uid)
+    lesion.findings["a"] = seen(16, 15)
+    study.move(lesion.uid, "b", (60.0, 60.0, 30.0), "AB")
+    assert judged(study, lesion, "b", VOLUME) is None  # nothing is measured
+    for mask, wrong in ((ellipsoid(8, 8, 9), False), (ellipsoid(0.1, 0.1, 0.1), True), (ellipsoid(20, 22, 28), True)):
+        finding = set_judged_mask(study, lesion.uid, "b", mask, VOLUME, "AB")
+        assert finding.mask_by == "person" and finding.doubtful is wrong and (finding.counted is None) is wrong
+    confirmed = study.confirm_measurement(lesion.uid, "b", "CD")
+    assert confirmed.counted is not None and confirmed.measured_by == "CD"
+    assert set_judged_mask(study, lesion.uid, "b", ellipsoid(20, 22, 28), VOLUME, "AB").doubtful  # drawn anew

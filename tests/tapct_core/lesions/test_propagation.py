@@ -12,6 +12,8 @@ from tapct_core.errors import UserError
 from tapct_core.lesions import Finding, Lesion, Study, Timepoint, propagation
 from tapct_core.lesions.propagation import Step, refusals, run_all, summary, to_verify
 from tapct_core.lesions.timepoints import snapshot
+from tapct_core.lesions.tracking import propose
+from tapct_core.progress import MatchingCancelled
 
 from ..pairs import moved_pair
 
@@ -141,3 +143,19 @@ def test_a_mask_grown_elsewhere_is_not_taken(scans, study):
     study.move(uid, "before", tuple(np.add(study.lesions[0].findings["before"].point_lps_mm, 1)), "AB")
     before.put_into(study)
     assert study.lesions[0].findings["before"].mask is None and study.lesions[1].findings["before"].mask is not None
+
+
+def test_a_run_stops_in_the_middle_of_comparing_two_scans(scans, study):
+    """Between the steps of getting two scans ready, not only between lesions: nothing was measured by then."""
+    asked = []
+
+    def cancelled() -> bool:
+        asked.append(1)
+        return len(asked) > 4
+
+    for name in NAMES:  # maps of their own, which nothing has got ready yet
+        scans[name] = (scans[name][0], replace(scans[name][1]))
+    steps = list(run_all(snapshot(study), scans, cancelled=cancelled))
+    assert [step.timepoint for step in steps] in ([], ["before"]) and all(not step.findings for step in steps)
+    with pytest.raises(MatchingCancelled):
+        propose(study, "after", "before", scans["before"][1], scans["after"][1], cancel=lambda: True)

@@ -8,7 +8,9 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_tapct.follow_up.response.panel import NO_FOLLOW_UP, NO_TARGETS, ResponsePanel
+from tapct_core.lesions import Finding, Lesion
 from tapct_core.lesions.assessment import assess
+from tests.tapct_core.lesions.findings import WHEN, measured
 
 from ..studies import editor_with_study
 
@@ -82,3 +84,20 @@ def test_words_of_people_are_no_markup(panel):
     editor = panel._editor
     editor.do("name", lambda study: setattr(study.lesions[4], "name", "<i>x"))
     assert "<i>x" in panel.cards[1].rule.text() and panel.cards[1].rule.textFormat() == Qt.PlainText
+
+
+def test_a_reader_says_that_what_is_back_or_a_small_new_node_is_no_progression(panel):
+    editor = panel._editor
+    assert not panel.no_recurrence.isVisible()  # nothing is back, nothing to say
+
+    def new_node(study) -> None:
+        found = Finding("new", (0.0, 0.0, 0.0), "AB", WHEN, measurement=measured(14, 11))
+        study.lesions.append(Lesion("node 9", node=True, findings={"week 8": found}))
+
+    editor.do("a new node", new_node)
+    assert panel.no_recurrence.isVisible() and panel.cards[0].category.text() == "PD"
+    QTest.mouseClick(panel.no_recurrence, Qt.LeftButton, pos=panel.no_recurrence.rect().center() * 0.1)
+    assert editor.study.timepoints[1].no_recurrence.by == "AB" and panel.cards[0].category.text() == "SD"
+    assert "says AB" in panel.no_recurrence.text() and panel.no_recurrence.isChecked()
+    editor.undo()
+    assert panel.cards[0].category.text() == "PD" and not panel.no_recurrence.isChecked()

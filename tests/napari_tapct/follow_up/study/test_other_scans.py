@@ -33,8 +33,9 @@ def panel(qapp):
     editor = StudyEditor(Session(viewer))
     linked = LinkedView(editor.session, editor)
     removed = []
-    panel = OtherScans(editor, removed.append)
-    panel.viewer, panel.editor, panel.linked, panel.removed = viewer, editor, linked, removed
+    dated = []
+    panel = OtherScans(editor, removed.append, dated.append)
+    panel.viewer, panel.editor, panel.linked, panel.removed, panel.dated = viewer, editor, linked, removed, dated
     panel.bar, panel.arrangement = LinkBar(linked), Arrangement(editor.session, editor)
     yield panel
     panel.bar.deleteLater()
@@ -103,3 +104,27 @@ def test_scans_of_another_study_are_not_linked_and_can_be_closed_or_added(panel)
     panel.button("Add").click()
     assert [one.name for one in panel.editor.study.timepoints] == ["b1", "b2", "a2"]
     assert "a2 has another patient ID" in panel.words
+
+
+def test_a_second_scan_of_one_date_is_asked_about_when_it_is_opened(panel):
+    panel.viewer.add_layer(scan("a", "p1", date="20240101"))
+    panel.viewer.add_layer(scan("b", "p1", date="20240301"))
+    assert panel.words == ""
+    panel.viewer.add_layer(scan("c", "p1", date="20240301"))
+    assert "c is of 2024-03-01, as b is" in panel.words and panel.editor.same_dates == {"c": "b"}
+    panel.button("Date …").click()
+    assert panel.dated == ["c"] and panel.words  # until there is another date
+    panel.button("Same day").click()
+    assert panel.words == "" and [t.name for t in panel.editor.study.timepoints] == ["a", "b", "c"]
+    panel.viewer.add_layer(scan("d", "p1", date="20240101"))
+    assert "d is of 2024-01-01" in panel.words
+    panel.editor.session.set_date(panel.editor.scan_of("d"), "2024-02-01")  # as by the Scans widget
+    assert panel.words == "" and [t.name for t in panel.editor.study.timepoints] == ["a", "d", "b", "c"]
+
+
+def test_a_study_that_holds_two_scans_of_one_date_is_not_asked_about_them_again(panel):
+    known = [Timepoint(name, f"/scans/{name}", "2024-01-01", f"1.2.{name}") for name in "ab"]
+    panel.editor.begin(Study("p1", known))
+    for name in "ab":
+        panel.viewer.add_layer(scan(name, "p1", date="20240101"))
+    assert panel.editor.scan_of("b") is not None and panel.words == ""

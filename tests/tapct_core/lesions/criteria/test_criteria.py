@@ -46,6 +46,10 @@ IRECIST = [
      [("l", T, False, [seen(50), gone(), gone()]), ("x", O, False, [None, new(10), gone()])], ["iUPD", "iCR"]),
     ("what was not measured leaves it open", [("l", T, False, [seen(50), seen(65), None, seen(70)])],
      ["iUPD", "NE", "iCPD"]),
+    ("what is back after a complete response is unconfirmed progression",
+     [("l", T, False, [seen(50), gone(), seen(4), seen(9)])], ["iCR", "iUPD", "iCPD"]),
+    ("after a reset the next progression is measured from the nadir, and is unconfirmed",
+     [("l", T, False, [seen(50), seen(65), seen(30), seen(36), seen(41)])], ["iUPD", "iPR", "iUPD", "iCPD"]),
     ("without progression as RECIST 1.1", [("l", T, False, [seen(50), seen(30), gone()])], ["iPR", "iCR"]),
 ]  # fmt: skip
 MRECIST = [
@@ -104,6 +108,19 @@ def test_every_criterion_is_a_pure_function_that_names_itself(name, tmp_path):
     assert first[0].response.unit == CRITERIA[name].unit and first[0].response.total == total(study, "t1")
     save_study(study, tmp_path / "s.json")
     assert study_json(load_study(tmp_path / "s.json")) == study_json(study)
+
+
+def test_what_was_split_or_has_merged_is_in_lugano_s_sum_once():
+    study = study_of(
+        [("a", T, True, [seen(40, 20), seen(20, 10)]), ("p", O, True, [None, seen(20, 10)])], "Lugano (CT)"
+    )
+    study.relate(study.lesions[1].uid, "t1", "split", study.lesions[0].uid, "AB")
+    one = assess(study)[0]
+    assert (one.response.category, one.response.total) == ("PR", pytest.approx(400))
+    both = [seen(40, 20), seen(50, 20)]
+    study = study_of([("a", T, True, both), ("b", T, True, both)], "Lugano (CT)")
+    study.relate(study.lesions[1].uid, "t1", "merged", study.lesions[0].uid, "AB")
+    assert assess(study)[0].response.total == pytest.approx(1000)
 
 
 def test_progression_of_non_targets_is_confirmed_by_a_second_word():

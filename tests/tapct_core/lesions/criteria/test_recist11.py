@@ -102,6 +102,21 @@ CASES = [
      [("l", T, False, [seen(30), gone(), gone()]), ("n", N, True, [seen(18, 13), seen(9, 6), seen(14, 11)])],
      ["CR", "PR"]),
     ("progression by what came back lasts", [("l", T, False, [seen(30), gone(), seen(4), gone()])], ["CR", "PD", "PD"]),
+    # 4.3.5 and Q&A once more: nodes on both sides of 10 and 15 mm, nadir, NE beside PD
+    ("a new node at exactly 10 mm", [("l", T, False, [seen(30), seen(30)]),
+                                     ("x", O, True, [None, seen(14, 10.0, state="new")])], ["PD"]),
+    ("a new node at 9.9 mm grows to 10", [("l", T, False, [seen(30), seen(30), seen(30)]),
+                                          ("x", O, True, [None, seen(14, 9.9, state="new"), seen(14, 10)])],
+     ["SD", "PD"]),
+    ("a target node above 15 at the nadir of 9 that grows to 14",
+     [("n", T, True, [seen(30, 20), seen(12, 9), seen(16, 14)])], ["CR", "PD"]),
+    ("4.3.1 the nadir is the smallest, not the last",
+     [("l", T, False, [seen(100), seen(40), seen(46), seen(48)])], ["PR", "PR", "PD"]),
+    ("4.3.1 a scan that was not evaluated hides no progression",
+     [("l", T, False, [seen(50), seen(40), None, seen(48)])], ["SD", "NE", "PD"]),
+    ("T1 non-target progress is not read from sizes",
+     [("l", T, False, [seen(30), seen(30)]), ("o", N, False, [seen(12), seen(40)])], ["SD"]),
+    ("back after CR, then not evaluated", [("l", T, False, [seen(30), gone(), seen(4), None])], ["CR", "PD", "PD"]),
     # appendix II: what is doubtful
     ("a doubtful measurement enters no sum", [("l", T, False, [seen(12), doubtful(51)])], ["NE"]),
     ("of a non-target node neither", [("n", N, True, [seen(18, 13), doubtful(5)])], ["Non-CR/Non-PD"]),
@@ -122,6 +137,48 @@ def test_merged_targets_count_once_and_parts_add_up():
     first, second = assess(study)
     assert (first.response.category, first.response.sum_mm, first.new_lesions) == ("PR", pytest.approx(18), ())
     assert second.response.category == "NE"  # a part that was not looked at
+
+
+def test_what_has_merged_stays_one_at_later_scans():
+    """The tracker proposes both at one place again, and each is measured there: the sum holds it once."""
+    both = [seen(30), seen(40), seen(44)]
+    study = study_of([("a", T, False, both), ("b", T, False, [seen(20), seen(40), seen(44)])])
+    study.relate(study.lesions[1].uid, "t1", "merged", study.lesions[0].uid, "AB")
+    assert [one.response.sum_mm for one in assess(study)] == [pytest.approx(40), pytest.approx(44)]
+    study.lesions[1].findings.pop("t2")  # nor is it missed where nobody looked for it again
+    assert categories(study) == ["SD", "SD"]
+    study.lesions[0].findings["t2"] = gone()
+    assert categories(study) == ["SD", "CR"]
+    study.move(study.lesions[1].uid, "t2", P, "AB")  # a person places it elsewhere: there are two again
+    assert categories(study) == ["SD", "NE"]
+
+
+def test_a_part_of_a_non_target_remains_where_the_rest_has_gone():
+    lesions = [("l", T, False, [seen(30), gone()]), ("o", N, False, [placed(), gone()])]
+    study = study_of([*lesions, ("p", O, False, [None, placed()])])
+    study.relate(study.lesions[2].uid, "t1", "split", study.lesions[1].uid, "AB")
+    assert categories(study) == ["PR"]
+    assert assess(study)[0].new_lesions == ()
+
+
+def test_a_non_target_that_merged_into_a_target_goes_with_it():
+    study = study_of([("l", T, False, [seen(30), seen(32), gone()]), ("o", N, False, [placed(), placed(), None])])
+    assert categories(study) == ["SD", "PR"]
+    study.relate(study.lesions[1].uid, "t1", "merged", study.lesions[0].uid, "AB")
+    assert categories(study) == ["SD", "CR"]
+
+
+def test_a_node_below_10_mm_is_no_lesion_and_that_is_said():
+    study = study_of([("l", T, False, [seen(30), seen(30)]), ("n", N, True, [seen(12, 9), seen(12, 9)])])
+    assert "n: short axis 9.0 mm; a node below 10 mm is normal" in assess(study)[0].objections
+
+
+def test_where_a_person_may_overrule_that_is_said_to_the_window():
+    back = study_of([("l", T, False, [seen(30), gone(), seen(4)])])
+    assert [one.asks_of_recurrence for one in assess(back)] == [False, True]
+    node = study_of([("l", T, False, [seen(30)] * 2), ("x", O, True, [None, seen(14, 11, "new")])])
+    assert assess(node)[0].asks_of_recurrence
+    assert not assess(study_of([("l", T, False, [seen(30), seen(60)])]))[0].asks_of_recurrence
 
 
 def test_a_node_that_merged_is_no_hindrance_to_a_complete_response():
