@@ -35,6 +35,8 @@ from ..jobs import Job, JobBar, sentence
 KEPT = "pacs.address"
 _said: dict[str, Credentials] = {}
 """User and password that a person has typed, by address, until the program ends."""
+_to_keep: set[str] = set()
+"""Addresses whose password goes into the keyring once the server has taken it."""
 
 
 class ServerBar(QWidget):
@@ -77,6 +79,10 @@ class ServerBar(QWidget):
 
         def arrived(value: Any) -> None:
             keep_address(address)
+            if address in _to_keep:
+                _to_keep.discard(address)
+                if not keep(address, _said[address]):
+                    show_error("this machine has no keyring that is open, so the password is kept until napari closes")
             done(value)
 
         job = Job(
@@ -91,8 +97,7 @@ class ServerBar(QWidget):
         def finished(_: int) -> None:
             if dialog.result() == LoginDialog.Accepted:
                 _said[server.address] = dialog.credentials
-                if dialog.keep.isChecked() and not keep(server.address, dialog.credentials):
-                    show_error("this machine has no keyring that is open, so the password is kept until napari closes")
+                (_to_keep.add if dialog.keep.isChecked() else _to_keep.discard)(server.address)
                 again()
 
         dialog.finished.connect(finished)

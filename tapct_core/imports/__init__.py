@@ -63,7 +63,8 @@ def _read_dicom(path: Path) -> list[Found]:
     with quiet():
         try:
             dataset = open_findings(path)
-            reader = READERS.get(text(dataset, "SOPClassUID"))
+            kind = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
+            reader = READERS.get(kind)
             if reader is None:
                 what = text(dataset, "Modality") or "no modality"
                 raise UserError(f"{path.name} is DICOM of another kind ({what}); give a SEG, RTSTRUCT or SR")

@@ -145,7 +145,7 @@ def pages(search: Any, fields: Sequence[str], filters: dict, key: str, *where: s
 def _matches(pattern: str, words: str) -> bool:
     """Whether a value is what was asked for, with ``*`` and ``?`` for others; a name in any of its scripts."""
     plain = pattern.lower().rstrip("^").replace("[", "[[]")
-    return any(fnmatchcase(part.rstrip("^ "), plain) for part in words.lower().split("="))
+    return any(fnmatchcase(part.rstrip("^ "), plain) for part in (words.lower(), *words.lower().split("=")))
 
 
 def _series(study: dict, row: dict) -> RemoteSeries:

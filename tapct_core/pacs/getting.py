@@ -27,7 +27,8 @@ from .connection import Connection, Unreachable
 from .finding import RemoteSeries, pages, value
 
 PART = ".part-"
-UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
+UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*", re.ASCII)
+"""What may become the name of a file or folder; a server may send anything."""
 THUMBNAIL = 96
 TRIES, PAUSE_S = 3, 1.0
 """How often an instance is asked for where the line breaks, and how long is waited in between."""

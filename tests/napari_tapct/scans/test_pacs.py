@@ -50,7 +50,7 @@ def dialog(make_napari_viewer_proxy, filled, qtbot):
     return viewer, widget, dialog
 
 
-def log_in(parent, qtbot, password=PASSWORD):
+def log_in(parent, qtbot, password=PASSWORD, keep=False):
     """Types user and password into the question that is asked and not yet answered."""
 
     def asked():
@@ -61,6 +61,7 @@ def log_in(parent, qtbot, password=PASSWORD):
     qtbot.keyClicks(login.user, USER)
     qtbot.keyClicks(login.password, password)
     assert login.password.displayText() != password
+    login.keep.setChecked(keep)
     qtbot.mouseClick(login.findChild(QDialogButtonBox).button(QDialogButtonBox.Ok), Qt.LeftButton)
 
 
@@ -123,7 +124,20 @@ def test_a_wrong_password_is_asked_for_again_and_none_is_kept(dialog, qtbot, mon
     log_in(window, qtbot, "wrong")
     log_in(window, qtbot)
     qtbot.waitUntil(lambda: len(window._items()) == 6, timeout=LONG)
-    assert not kept and pacs_server.kept_address() == window.server.address.text()
+    assert not kept
+    assert pacs_server.kept_address() == window.server.address.text()
+
+
+def test_a_password_goes_into_the_keyring_once_the_server_has_taken_it(dialog, qtbot, monkeypatch):
+    _, _, window = dialog
+    kept = []
+    monkeypatch.setattr("keyring.set_password", lambda *words: kept.append(words))
+    qtbot.keyClicks(window.patient, "P-1")
+    qtbot.mouseClick(window.find_button, Qt.LeftButton)
+    log_in(window, qtbot, "wrong", keep=True)
+    log_in(window, qtbot, keep=True)
+    qtbot.waitUntil(lambda: len(window._items()) == 6, timeout=LONG)
+    assert kept == [(window.server.address.text(), USER, PASSWORD)]
 
 
 def test_exported_files_are_sent_once(filled, qtbot, tmp_path, monkeypatch):

@@ -119,3 +119,10 @@ def test_a_segment_in_parts_without_a_tracking_uid_is_several_lesions(series, tm
     assert [one.name for one in first] == ["metastases 1", "metastases 2"]
     assert [one.uid for one in first] == [one.uid for one in again] and first[0].uid != first[1].uid
     assert sum(int(one.what[0].mask.sum()) for one in first) == int(mask.sum())
+
+
+def test_a_sop_class_lost_in_the_data_set_is_in_the_meta_header(dcmqi, tmp_path):
+    dataset = dcmread(dcmqi / "liver.dcm")
+    del dataset.SOPClassUID
+    dataset.save_as(tmp_path / "seg.dcm")
+    assert [one.name for one in read_findings(tmp_path / "seg.dcm")] == ["Liver"]

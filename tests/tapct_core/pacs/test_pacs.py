@@ -370,10 +370,14 @@ def test_a_server_that_sends_another_image_or_a_path_is_refused(filled, tmp_path
             own = client.retrieve_instance
         monkeypatch.setattr(server.client, "retrieve_instance", lambda s, _, uid: own(s, "1.2.3.1.1", "1.2.3.1.1.1"))
         get_series(server, wrong, tmp_path)
-    evil = [{"00080018": {"vr": "UI", "Value": ["../../evil"]}}]
-    monkeypatch.setattr(server.client, "search_for_instances", lambda *_, offset, **__: evil if not offset else [])
-    with pytest.raises(UserError, match="no valid UIDs"):
-        get_series(server, one, tmp_path)
+    for uid in ("../../evil", "..", ".", "1..2", "1.2/3", "1." + "2" * 63):
+        evil = [{"00080018": {"vr": "UI", "Value": [uid]}}]
+        monkeypatch.setattr(server.client, "search_for_instances", lambda *_, offset, e=evil, **__: [] if offset else e)
+        with pytest.raises(UserError, match="no valid UIDs"):
+            get_series(server, one, tmp_path)
+        with pytest.raises(UserError, match="no valid UIDs"):
+            get_series(server, replace(one, series_uid=uid), tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "orthanc"] in ([], [".part-1.2.3.1.2"])
 
 
 def test_proposed_of_nothing_and_of_nobody():
