@@ -57,6 +57,7 @@ def main() -> None:
     table = markdown_table(header, rows)
     print(table)
     command = "python -m benchmarks.matching_many --data DATA --before CHECKOUT"
+    command += f" --points {args.points} --sample {args.sample} --turns {args.turns}"
     write_page(args.out, f"{args.points:,} points in one call", command, [__doc__.split("\n\n", 2)[2].strip(), table])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import zipfile
 import zlib
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
+from ..files import require_fits
 from .checks import DEFLATE_RATIO
 from .suffixes import suffix_of
 
@@ -30,7 +32,7 @@ def unzipped(path: Path) -> Iterator[Path]:
             _check(path, entries)
             folder = Path(folder, path.name)  # so that whoever reads what is in it says the archive's name
             for entry in entries:
-                archive.extract(entry, folder)  # which keeps names within the folder
+                _extract(archive, entry, folder, path)
             volumes = [one for entry in entries if suffix_of(one := Path(folder, *_parts(entry))) and one.is_file()]
             if len(volumes) > 1:
                 names = ", ".join(sorted(one.name for one in volumes)[:5])
@@ -41,6 +43,21 @@ def unzipped(path: Path) -> Iterator[Path]:
             raise
         reason = "has a password" if "password" in str(error) else "is truncated or damaged"
         raise UserError(f"{path.name} {reason}; unpack it yourself and give what is in it") from None
+
+
+def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: str, path: Path) -> None:
+    """One entry into the folder, which the library keeps its name within. Raises UserError for what the system refuses:
+    places in the archive that are none, a name that is too long or another entry's folder, a full disk."""
+    try:
+        archive.extract(entry, folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"there is no room to unpack {path.name}; free some space, or set TMPDIR") from None
+        raise zipfile.BadZipFile(str(error)) from None
+    except Exception as error:  # LZMA, struct and others say in their own ways that what they were given is none
+        raise zipfile.BadZipFile(str(error)) from None
 
 
 def _is_wanted(entry: zipfile.ZipInfo) -> bool:
@@ -59,3 +76,4 @@ def _check(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     claimed = sum(entry.file_size for entry in entries)
     if claimed > DEFLATE_RATIO * path.stat().st_size:
         raise UserError(f"{path.name} claims to hold {claimed:,} bytes, more than it can; copy it again")
+    require_fits(claimed, f"{path.name}, unpacked,")

@@ -89,6 +89,8 @@ def read_study(path: str | Path) -> tuple[Study, str]:
     except (JSONError, IsADirectoryError, NotADirectoryError) as error:
         where = f" ({error})" if isinstance(error, JSONError) else ""
         raise UserError(f"{path.name} is not a study's JSON file{where}; see docs/follow_up.md") from None
+    except OSError as error:
+        raise UserError(f"{path.name} cannot be read ({error.strerror}); check the path and its permissions") from None
     try:
         if _without_wrong_dates(data):
             _keep_copy(path, written)

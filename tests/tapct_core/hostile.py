@@ -34,10 +34,13 @@ def attempt(act, what=""):
 """
 
 
-def run_child(code: str, folder: Path, *more: str, memory_gb: float | None = None, timeout: float = 500) -> dict:
+def run_child(
+    code: str, folder: Path, *more: str, memory_gb: float | None = None, cpu_s: int | None = None, timeout: float = 3000
+) -> dict:
     """Run ``code`` after PREAMBLE in a process of its own -> its ``counts``; a signal or a traceback fails the test.
 
-    ``memory_gb`` bounds the address space beyond what the imports take, so that a bomb is a MemoryError, not a hang.
+    ``memory_gb`` bounds the address space beyond what the imports take, so that a bomb is a MemoryError, not a hang;
+    ``cpu_s`` the processor's time, which a machine that has much else to do does not change.
     """
     limit = ""
     if memory_gb is not None:
@@ -48,6 +51,8 @@ def _limit():
     resource.setrlimit(resource.RLIMIT_AS, (held + {int(memory_gb * GIGABYTE)},) * 2)
 _limit()
 """
+    if cpu_s is not None:
+        limit += f"\nresource.setrlimit(resource.RLIMIT_CPU, ({cpu_s}, {cpu_s}))\n"
     script = PREAMBLE + limit + textwrap.dedent(code) + "\nprint('COUNTS ' + json.dumps(counts))"
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", script, str(folder), *more],

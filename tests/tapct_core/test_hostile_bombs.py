@@ -269,7 +269,7 @@ for name in sorted(os.listdir(folder)):
 def test_a_bomb_costs_no_gigabyte(bomb, tmp_path, monkeypatch):
     monkeypatch.setenv("TAPCT_LARGEST_GB", "1")
     bomb(tmp_path)
-    counts = run_child(OPEN, tmp_path, memory_gb=1.5, timeout=60)
+    counts = run_child(OPEN, tmp_path, memory_gb=1.5, cpu_s=60)
     assert sum(counts.values()) >= 1 and counts.get("read", 0) <= (
         2 if bomb in (sidecar, mha_header, sparse_gzip, nrrd_sparse_gzip) else 0
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import resource
+import stat
 from dataclasses import replace
 
 import nibabel as nib
@@ -117,3 +118,15 @@ def test_a_place_that_is_a_file_is_named(labels, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         save_labels(labels, tmp_path / "file" / "seg.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha"])
+def test_a_label_map_and_its_names_are_their_owners_alone(tmp_path, name):
+    """A mask with the names of lesions is a finding; a file that was there keeps what its owner gave it."""
+    labels = LabelMap(np.ones((3, 4, 5), np.uint8), Geometry.from_spacing((3, 4, 5), (2.0, 1.0, 1.0)), names={1: "x"})
+    for _ in range(2):
+        save_labels(labels, tmp_path / name)
+        assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+    (tmp_path / name).chmod(0o640)
+    save_labels(labels, tmp_path / name)
+    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o640

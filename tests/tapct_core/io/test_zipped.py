@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tapct_core.errors import UserError
 from tapct_core.io import load_ct, load_labels
 
 
@@ -94,3 +95,37 @@ def test_a_password_is_said(archive, tmp_path, small_hu, refused):
         whole[whole.index(magic) + offset] |= 1
     path.write_bytes(whole)
     refused(load_ct, path, "has a password")
+
+
+@pytest.mark.parametrize(
+    "names", [("a", "a/b.nii"), ("x" * 300 + ".nii",), ("a.nii\0b",)], ids=["a folder too", "too long", "cut"]
+)
+def test_names_that_the_system_refuses_are_one_line(tmp_path, names):
+    path = tmp_path / "scan.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x" * 400)
+    with pytest.raises(UserError) as caught:
+        load_ct(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_entry_that_lies_before_the_file_is_damage(tmp_path):
+    path = tmp_path / "scan.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.nii", b"x" * 400)
+    whole = bytearray(path.read_bytes())
+    end = whole.rindex(b"PK\5\6")
+    whole[end + 16 : end + 20] = (int.from_bytes(whole[end + 16 : end + 20], "little") + 500).to_bytes(4, "little")
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match="truncated or damaged"):
+        load_ct(path)
+
+
+def test_what_an_archive_unpacks_to_is_bounded(tmp_path, monkeypatch):
+    path = tmp_path / "scan.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.nii", bytes(20_000_000))
+    monkeypatch.setenv("TAPCT_LARGEST_GB", "0.01")
+    with pytest.raises(UserError, match="TAPCT_LARGEST_GB"):
+        load_ct(path)
