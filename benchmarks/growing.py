@@ -28,12 +28,12 @@ from tapct_core.errors import UserError
 from tapct_core.io import load_ct, load_labels
 from tapct_core.lesions.carried import Carried
 from tapct_core.lesions.field import Field
+from tapct_core.lesions.finding import Mask
 from tapct_core.lesions.grow import STEPS, grow_mask
 from tapct_core.lesions.plausibility import GrownMask
 from tapct_core.lesions.prompts import from_axis
 from tapct_core.lesions.region import REACH_MM, distinct_region
 from tapct_core.lesions.shapes import ball
-from tapct_core.lesions.study import Mask
 from tapct_core.synthetic import HARD, STANDARD, FollowUp, make_follow_up
 from tapct_core.synthetic_lesions import SyntheticLesion
 from tapct_core.volume import CTVolume, LabelMap

@@ -162,7 +162,7 @@ def decide(widget: FollowUpWidget) -> None:
     for lesion in list(widget.editor.study.lesions):
         if lesion.name != OUTSIDE:
             widget.editor.select(lesion.uid)
-            (widget.not_present if lesion.name == GONE else widget.accept)()
+            widget.say("not present") if lesion.name == GONE else widget.accept()
 
 
 def picture(viewer: Viewer, path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
@@ -20,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from tapct_core.errors import UserError
+from tapct_core.lesions import State, states
 
 from ..keys import key_button
 from .proposals.candidates import CandidatePanel
@@ -110,25 +112,34 @@ class DecideBox(QGroupBox):
     """What a person can decide of a finding, take back and make again, and the way to the next one."""
 
     def __init__(
-        self, buttons: Buttons, accept: Slot, place: Slot, gone: Slot, new: Slot, undo: Slot, redo: Slot, go_on: Slot
+        self,
+        buttons: Buttons,
+        accept: Slot,
+        place: Slot,
+        say: Callable[[State], object],
+        new: Slot,
+        undo: Slot,
+        redo: Slot,
+        go_on: Slot,
     ) -> None:
+        """``say`` is called with the state that a person sets by a word alone; each of these has its button."""
         super().__init__("Decide")
         make = buttons.make
         self.accept_button = make("accept", accept)
         self.place_button = make("move here", place)
-        self.gone_button = make("not present", gone)
+        self.said_buttons = {state: make(state, partial(say, state)) for state in states.SAID}
         self.new_button = make("new lesion", new)
         self.undo_button = make("undo", undo)
         self.redo_button = make("redo", redo)
         self.queue = wrapped()
         self.verify_button = make("next to verify", go_on)
-        above = self.accept_button, self.place_button, self.gone_button
-        below = self.new_button, self.undo_button, self.redo_button
+        changes = self.accept_button, self.place_button, *self.said_buttons.values()
         grid = QGridLayout(self)
-        for number, button in enumerate((*above, *below)):
+        for number, button in enumerate((*changes, self.new_button, self.undo_button, self.redo_button)):
             grid.addWidget(button, number // 3, number % 3)
-        grid.addWidget(self.queue, 2, 0, 1, 2)
-        grid.addWidget(self.verify_button, 2, 2)
+        below = grid.rowCount()
+        grid.addWidget(self.queue, below, 0, 1, 2)
+        grid.addWidget(self.verify_button, below, 2)
 
     def show_history(self, undo_words: str | None, redo_words: str | None) -> None:
         """What can be taken back and made again, on the buttons that do it."""

@@ -36,6 +36,7 @@ from .views.linked import LinkedView
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+    from tapct_core.lesions import State
 
 WIDTH = 380
 """Pixels."""
@@ -78,7 +79,7 @@ class FollowUpWidget(QWidget):
             buttons,
             self.accept,
             self.place_at_mouse,
-            self.not_present,
+            self.say,
             self.new_at_mouse,
             self.undo,
             self.redo,
@@ -134,7 +135,8 @@ class FollowUpWidget(QWidget):
         open_ = finding is not None and not finding.decided and (finding.present or gone)
         self.decide.accept_button.setEnabled(here and (open_ or self._other_candidate()))
         self.decide.place_button.setEnabled(here and scan is not None)
-        self.decide.gone_button.setEnabled(here and (finding is None or finding.state != "not present"))
+        for state, button in self.decide.said_buttons.items():
+            button.setEnabled(here and decisions.can_be_said(state, finding))
         self.decide.new_button.setEnabled(bool(self.session.scans))
         self.find.mark_button.setEnabled(bool(self.session.scans))
         self.find.all_button.setEnabled(bool(editor.study.lesions) and len(editor.study.timepoints) > 1)
@@ -264,9 +266,9 @@ class FollowUpWidget(QWidget):
         """The proposal is right, or the candidate that is chosen."""
         decisions.accept(self.editor, self.candidates.candidate)
 
-    def not_present(self) -> None:
-        """The lesion is not there."""
-        decisions.not_present(self.editor)
+    def say(self, state: State) -> None:
+        """A person's word for the lesion, such as that it is not present."""
+        decisions.say(self.editor, state)
 
     def place_at_mouse(self) -> None:
         """The lesion lies where the mouse points in the follow-up's view, else in its middle."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from .finding import Finding
 from .recist import NORMAL_NODE_MM, TOO_SMALL_MM, Measurement, Response, Target
-from .study import ABSENT, RECIST, Finding, Judgement, Lesion, Study
+from .states import ABSENT
+from .study import RECIST, Judgement, Lesion, Study
 
 Size = Callable[[Measurement, bool], float]
 """What is read of a measurement; the flag says that the lesion is a node."""

@@ -11,10 +11,10 @@ import numpy as np
 from ..errors import UserError
 from ..volume import CTVolume
 from .field import Field
+from .finding import Mask
 from .prompts import GIVE, Prompt
 from .recist import Point
 from .shapes import Template
-from .study import Mask
 
 FACTORS = (0.5, 0.6, 0.72, 0.85, 1.0, 1.18, 1.4, 1.65, 2.0)
 """Changes of diameter that are tried."""

@@ -12,7 +12,8 @@ from datetime import date
 import numpy as np
 
 from .assessment import Assessment, assess, diameter_mm, sum_mm
-from .study import Finding, Lesion, Study
+from .finding import Finding
+from .study import Lesion, Study
 
 NARROWEST = 0.25
 """Time points lie at least this share of their mean distance apart: two scans of one week stay two columns."""

@@ -9,7 +9,7 @@ import numpy as np
 from ..embedding import patch_means
 from ..geometry import Geometry, Shape
 from ..volume import CTVolume
-from .study import Mask
+from .finding import Mask
 
 
 @dataclass(frozen=True, eq=False)

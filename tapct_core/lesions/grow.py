@@ -22,12 +22,12 @@ from ..volume import CTVolume, LabelMap
 from .appearance import log_ratio
 from .carried import Carried, from_carried
 from .field import Field
+from .finding import Mask
 from .plausibility import GrownMask, Looks, Walked, judged, looks_of
 from .prompts import Marks, Prompt, from_axis, from_ball, from_box, from_mask, from_outline
 from .recist import Point
 from .region import REACH_MM, distinct_region, similar
 from .scale import balls_at
-from .study import Mask
 
 NEAR, RING = 0.8, (1.25, 2.0)
 """Relative radii within which the lesion's HU are learnt, and its surroundings'."""

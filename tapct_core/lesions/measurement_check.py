@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..volume import CTVolume
+from .finding import Finding, Mask, Plausibility
 from .recist import Measurement
-from .study import Finding, Lesion, Mask, Plausibility, Study
+from .study import Lesion, Study
 
 FEWEST_PIXELS, ENOUGH_PIXELS = 1.0, 3.0
 """A lesion as wide as one pixel cannot be measured; from three on it can. Between them trust rises evenly."""

@@ -8,9 +8,9 @@ import numpy as np
 from scipy import ndimage
 
 from .field import Field
+from .finding import Mask
 from .prompts import Prompt
 from .recist import measure
-from .study import Mask
 
 ASIDE = (-0.15, 0.15)
 """By how much lower and higher a probability the border could as well be drawn: the band."""

@@ -15,8 +15,8 @@ from scipy import ndimage
 from ..errors import UserError
 from ..geometry import Geometry
 from ..volume import LabelMap
+from .finding import Mask
 from .shapes import AROUND_MM, Ellipsoid, Shape, Template, ball
-from .study import Mask
 
 BACKGROUND = "background"
 """Name of the class of strokes that lie outside the lesion."""

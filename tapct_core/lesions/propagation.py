@@ -14,9 +14,10 @@ from ..errors import UserError
 from ..features import FeatureMap
 from ..progress import Cancel, MatchingCancelled
 from ..volume import CTVolume
+from .finding import Finding, Mask, Plausibility
 from .measurement_check import check_measurement, earlier_measurement
 from .recist import Measurement, Point
-from .study import Finding, Lesion, Mask, Plausibility, Study
+from .study import Lesion, Study
 from .timepoints import snapshot
 from .tracking import (
     OUT_OF_VIEW,

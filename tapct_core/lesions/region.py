@@ -18,7 +18,7 @@ from ..geometry import Geometry
 from ..matching import similarity_map
 from ..volume import CTVolume
 from .field import Field
-from .study import Mask
+from .finding import Mask
 
 REACH_MM = 40.0
 """No voxel further than this from the point is taken."""

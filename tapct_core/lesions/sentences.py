@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .study import SURELY_GONE, Finding
+from .finding import Finding
+from .study import SURELY_GONE
 from .tracking import MARKED, OUT_OF_VIEW, REFUSED
 
 

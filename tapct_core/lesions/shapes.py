@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..geometry import Geometry
-from .study import Mask
+from .finding import Mask
 
 AROUND_MM = 12.0
 """A mask's signed distance is kept this far round it, and goes on as it is there."""

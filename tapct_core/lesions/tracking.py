@@ -16,7 +16,8 @@ import numpy as np
 from ..features import FeatureMap
 from ..progress import Cancel
 from .assignment import SAME_PLACE_MM, choose_places, link_findings, shared_places
-from .study import Candidate, Finding, Lesion, Study
+from .finding import Candidate, Finding
+from .study import Lesion, Study
 
 if TYPE_CHECKING:
     from ..matching import PointMatch

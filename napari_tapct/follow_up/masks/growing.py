@@ -12,8 +12,8 @@ from tapct_core.lesions.measurement_check import check_measurement
 from .painting import finding_of
 
 if TYPE_CHECKING:
+    from tapct_core.lesions.finding import Plausibility
     from tapct_core.lesions.recist import Measurement, Point
-    from tapct_core.lesions.study import Plausibility
 
     from ...scan import Scan
 

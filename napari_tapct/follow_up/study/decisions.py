@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tapct_core.errors import UserError
-from tapct_core.lesions import Candidate, Finding, Lesion, Study
+from tapct_core.lesions import Candidate, Finding, Lesion, State, Study, states
 from tapct_core.lesions.propagation import to_verify
 
 from ..proposals.finder import Point
@@ -61,11 +61,18 @@ def move(editor: StudyEditor, uid: str, timepoint: str, point: Point) -> None:
         editor.mask_lost.emit(uid, timepoint, before.mask_by == "person")
 
 
-def not_present(editor: StudyEditor) -> None:
-    """The selected lesion is not there at the compared time point."""
+def say(editor: StudyEditor, state: State) -> None:
+    """A word for the selected lesion at the compared time point, one of :data:`~tapct_core.lesions.states.SAID`."""
     lesion, timepoint = _current(editor)
-    words = f"{lesion.name} not present at {timepoint}"
-    editor.do(words, lambda study: study.not_present(lesion.uid, timepoint, editor.reader))
+    words = f"{lesion.name} {state} at {timepoint}"
+    editor.do(words, lambda study: study.say(lesion.uid, timepoint, state, editor.reader))
+
+
+def can_be_said(state: State, finding: Finding | None) -> bool:
+    """Whether a word would change a finding: it is not said yet, and where it speaks of a place there is one."""
+    if finding is None:
+        return state in states.ABSENT
+    return finding.state != state and (state in states.ABSENT or finding.point_lps_mm is not None)
 
 
 def confirm_measurement(editor: StudyEditor) -> None:

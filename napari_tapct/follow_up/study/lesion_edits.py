@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapct_core.lesions import ROLES, Lesion, Study
-from tapct_core.lesions.study import State
+from tapct_core.lesions.states import State
 
 from .editor import StudyEditor
 

@@ -1,36 +1,23 @@
-"""What response is assessed by: one small file each, behind one shape, chosen per study by name.
+"""What response is assessed by, chosen per study by name: one small file each, behind one shape.
 
-A criterion is a pure function of findings: ``assess(study, slice_mm)`` gives the follow-ups' assessments, ``total`` the
-sum of the targets at a time point in the criterion's own ``unit``.
+A file of this folder with a ``CRITERION`` is one: adding a criterion is adding a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 
-from ..burden import Assessment
-from ..study import RECIST, Study
-from . import irecist, lugano, mrecist, recist11, volume
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """``source`` for people to look it up; ``slice_mm`` is the baseline's slice spacing, 0 where it is not known."""
-
-    name: str
-    source: str
-    unit: str
-    assess: Callable[[Study, float], list[Assessment]]
-    total: Callable[[Study, str], float | None]
+from ..study import RECIST
+from .criterion import Criterion
 
 
-_ALL = (
-    Criterion(RECIST, recist11.SOURCE, "mm", recist11.assess, recist11.total),
-    Criterion(irecist.NAME, irecist.SOURCE, "mm", irecist.assess, irecist.total),
-    Criterion(mrecist.NAME, mrecist.SOURCE, "mm", mrecist.assess, mrecist.total),
-    Criterion(lugano.NAME, lugano.SOURCE, "mm²", lugano.assess, lugano.total),
-    Criterion(volume.NAME, volume.SOURCE, "ml", volume.assess, volume.total),
-)
-CRITERIA = {criterion.name: criterion for criterion in _ALL}
-"""By the name that a study's file and every export say."""
+def _listed() -> dict[str, Criterion]:
+    modules = [import_module(f".{found.name}", __name__) for found in iter_modules(__path__)]
+    criteria = [module.CRITERION for module in modules if hasattr(module, "CRITERION")]
+    criteria.sort(key=lambda one: (one.name != RECIST, one.name.casefold()))
+    return {one.name: one for one in criteria}
+
+
+CRITERIA = _listed()
+"""By the name that a study's file and every export say; what a study that names none is read by comes first."""

@@ -12,6 +12,7 @@ from ..burden import Assessment, appeared, doubts, evaluated_whole, non_targets_
 from ..burden import axis as axis_of
 from ..recist import TOO_SMALL_MM, Response, respond
 from ..study import Lesion, Study
+from .criterion import Criterion
 from .recist11 import RULES, total
 from .sums import new_lesions, non_targets_gone, objections_to, provisional, recurrences, small_new_nodes
 
@@ -35,7 +36,7 @@ class _Bar:
 
 
 def assess(study: Study, slice_mm: float) -> list[Assessment]:
-    """See :data:`tapct_core.lesions.criteria.CRITERIA`."""
+    """See :class:`.Criterion`."""
     names = [timepoint.name for timepoint in study.timepoints]
     targets, others = targets_of(study), non_targets_of(study)
     readings = {name: [target_at(study, one, name, RULES.size, RULES.small) for one in targets] for name in names}
@@ -132,3 +133,6 @@ def _sum_of_new(study: Study, lesions: list[Lesion], name: str) -> float | None:
     """The sum of the new lesions' diameters, mm; None where one was not measured."""
     sizes = [size_of(one.findings.get(name), one.node, axis_of, TOO_SMALL_MM) for one in lesions]
     return None if not sizes or any(size is None for size in sizes) else sum(sizes)
+
+
+CRITERION = Criterion(NAME, SOURCE, "mm", assess, total)

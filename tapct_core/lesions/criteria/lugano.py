@@ -19,6 +19,7 @@ from ..burden import (
 )
 from ..recist import TOO_SMALL_MM, Measurement, Response
 from ..study import Lesion, Study
+from .criterion import Criterion
 from .sums import new_lesions, provisional
 
 NAME, SOURCE = "Lugano (CT)", "Cheson et al., J Clin Oncol 32 (2014) 3059–3068"
@@ -32,7 +33,7 @@ SMALL_MM, GROWTH_SMALL_MM, GROWTH_LARGE_MM = 20.0, 5.0, 10.0
 
 
 def assess(study: Study, slice_mm: float) -> list[Assessment]:
-    """See :data:`tapct_core.lesions.criteria.CRITERIA`."""
+    """See :class:`.Criterion`."""
     targets, others = targets_of(study), non_targets_of(study)
     first, out = study.timepoints[0].name, []
     objections = [f"{len(targets)} targets; Lugano allows {MOST_TARGETS}"] if len(targets) > MOST_TARGETS else []
@@ -151,3 +152,6 @@ def _small(node: bool) -> float:
 
 def _area(measured: Measurement, node: bool) -> float:
     return measured.long_axis_mm * measured.short_axis_mm
+
+
+CRITERION = Criterion(NAME, SOURCE, "mm²", assess, total)

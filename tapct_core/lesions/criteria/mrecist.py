@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..burden import Assessment
 from ..recist import Thresholds
 from ..study import Study
+from .criterion import Criterion
 from .sums import Rules, total_of, walk
 
 NAME, SOURCE = "mRECIST", "Lencioni and Llovet, Semin Liver Dis 30 (2010) 52–60"
@@ -23,10 +24,13 @@ RULES = Rules(
 
 
 def assess(study: Study, slice_mm: float) -> list[Assessment]:
-    """See :data:`tapct_core.lesions.criteria.CRITERIA`."""
+    """See :class:`.Criterion`."""
     return walk(study, slice_mm, RULES)
 
 
 def total(study: Study, timepoint: str) -> float | None:
     """The sum of viable diameters, mm."""
     return total_of(study, timepoint, RULES)
+
+
+CRITERION = Criterion(NAME, SOURCE, "mm", assess, total)

@@ -11,6 +11,7 @@ import math
 from ..burden import Assessment
 from ..recist import TOO_SMALL_MM, Measurement, Thresholds
 from ..study import Study
+from .criterion import Criterion
 from .sums import Rules, total_of, walk
 
 NAME, SOURCE = "volume", "summed volume, −65 % and +73 %: spheres of RECIST's diameters"
@@ -30,10 +31,13 @@ RULES = Rules(NAME, _volume, _small, Thresholds(PARTIAL, PROGRESS, 0.0, "ml", 2)
 
 
 def assess(study: Study, slice_mm: float) -> list[Assessment]:
-    """See :data:`tapct_core.lesions.criteria.CRITERIA`."""
+    """See :class:`.Criterion`."""
     return walk(study, slice_mm, RULES)
 
 
 def total(study: Study, timepoint: str) -> float | None:
     """The sum of volumes, ml."""
     return total_of(study, timepoint, RULES)
+
+
+CRITERION = Criterion(NAME, SOURCE, "ml", assess, total)

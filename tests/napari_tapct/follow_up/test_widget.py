@@ -13,13 +13,15 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_tapct.follow_up.study import decisions
 from napari_tapct.follow_up.study.editor import editor_of
+from napari_tapct.keys import SHORTCUTS, Shortcut
 from napari_tapct.layers import ct_image
 from tapct_core.errors import UserError
+from tapct_core.export import colours
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
-from tapct_core.lesions import Candidate, Finding, Mask
+from tapct_core.lesions import Candidate, Finding, Mask, Plausibility, states
+from tapct_core.lesions import study_json as study_json_module
 from tapct_core.lesions.recist import Measurement
-from tapct_core.lesions.study import Plausibility
 from tapct_core.lesions.study_file import load_study, study_json
 from tapct_core.volume import CTVolume
 
@@ -87,6 +89,31 @@ def test_single_keys_decide_wherever_the_keyboard_is(docked, qtbot):
     assert finding().state == "proposed" and not finding().decided
     QTest.keyClick(first, Qt.Key_R, Qt.ShiftModifier)
     assert finding().state == "accepted"
+
+
+def test_another_state_takes_a_line_in_three_tables(make_napari_viewer_proxy, monkeypatch, tmp_path):
+    monkeypatch.setattr(states, "SAID", (*states.SAID, "calcified"))
+    monkeypatch.setattr(study_json_module, "STATES", (*states.STATES, "calcified"))
+    monkeypatch.setitem(colours.STATES, "calcified", colours.QUIET)
+    key = Shortcut("Follow-up", "calcified", "Shift-H", "Calcified", "The lesion has healed and is a scar")
+    monkeypatch.setitem(SHORTCUTS, "calcified", key)
+    viewer = make_napari_viewer_proxy(show=True)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-tapct", "Follow-up")
+    open_two(viewer, widget)
+    uid = propose(widget)
+    button = widget.decide.said_buttons["calcified"]
+    assert button.isEnabled() and button.text() == "Calcified  ⇧H" and "scar" in button.toolTip()
+    QTest.keyClick(viewer.__wrapped__.window._qt_viewer.canvas.native, Qt.Key_H, Qt.ShiftModifier)
+    found = widget.editor.study.lesion(uid).findings["b"]
+    assert (found.state, found.decided_by) == ("calcified", widget.editor.reader)
+    assert found.point_lps_mm == (32.0, 28.0, 12.0)
+    assert not button.isEnabled() and "calcified" in widget.lesion.title.text()
+    for timepoint in widget.editor.study.timepoints:
+        timepoint.path = timepoint.path or str(tmp_path / timepoint.name)
+    widget.editor.save(tmp_path / "study.json")
+    assert load_study(tmp_path / "study.json").lesion(uid).findings["b"].state == "calcified"
+    widget.undo()
+    assert widget.editor.study.lesion(uid).findings["b"].state == "proposed" and button.isEnabled()
 
 
 def test_another_candidate_is_chosen_by_key_and_accepting_it_moves_the_lesion_there(docked):
@@ -185,7 +212,7 @@ def test_the_review_queue_goes_round_and_ends(docked):
     assert seen == [*uids, uids[0]]
     for uid in uids:
         widget.editor.select(uid)
-        widget.not_present()
+        widget.say("not present")
     assert "Nothing is left" in widget.decide.queue.text() and not widget.decide.verify_button.isEnabled()
 
 
@@ -274,7 +301,7 @@ def test_a_study_of_an_earlier_version_opens_and_is_saved_whole(docked, qtbot, p
     assert second.findings["week 8"].state == "disappeared" and not second.findings["week 8"].decided
     assert "Not open: week 8" in widget.study_bar.state.text()
     editor.select(second.uid)
-    widget.not_present()
+    widget.say("not present")
     editor.save()
     assert load_study(path).lesion(second.uid).findings["week 8"].state == "not present"
 

@@ -8,9 +8,9 @@ import pytest
 from tapct_core.errors import UserError
 from tapct_core.geometry import Geometry
 from tapct_core.lesions.carried import Carried
+from tapct_core.lesions.finding import Mask
 from tapct_core.lesions.grow import grow_mask
 from tapct_core.lesions.shapes import Ellipsoid
-from tapct_core.lesions.study import Mask
 from tapct_core.volume import CTVolume
 
 GRID = Geometry.from_spacing((30, 60, 60), (2.5, 1.2, 1.2))

@@ -12,8 +12,8 @@ from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct, load_labels
+from tapct_core.lesions.finding import Mask
 from tapct_core.lesions.grow import grow_mask
-from tapct_core.lesions.study import Mask
 from tapct_core.volume import CTVolume, LabelMap
 
 SHAPE, SPACING = (30, 60, 60), (2.0, 1.0, 1.0)

@@ -7,8 +7,8 @@ import pytest
 
 from tapct_core.geometry import Geometry
 from tapct_core.lesions import Mask, Plausibility, Study, Timepoint
+from tapct_core.lesions.finding import PLAUSIBLE
 from tapct_core.lesions.measurement_check import check_measurement, earlier_measurement, judged, set_judged_mask
-from tapct_core.lesions.study import PLAUSIBLE
 from tapct_core.volume import CTVolume
 
 from .findings import doubtful, measured, seen

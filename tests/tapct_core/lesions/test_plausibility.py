@@ -7,10 +7,10 @@ import pytest
 
 from tapct_core.geometry import Geometry
 from tapct_core.lesions.field import Field
+from tapct_core.lesions.finding import Mask
 from tapct_core.lesions.plausibility import GrownMask, Walked, judged, looks_of
 from tapct_core.lesions.prompts import Prompt
 from tapct_core.lesions.shapes import ball
-from tapct_core.lesions.study import Mask
 from tapct_core.volume import CTVolume
 
 GRID = Geometry.from_spacing((30, 60, 60), (2.0, 1.0, 1.0))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tapct_core.geometry import Geometry
+from tapct_core.lesions.finding import Mask
 from tapct_core.lesions.prompts import Marks, from_axis, from_ball, from_box, from_mask, from_outline
 from tapct_core.lesions.shapes import ball
-from tapct_core.lesions.study import Mask
 from tapct_core.volume import LabelMap
 
 GRID = Geometry.from_spacing((30, 60, 60), (2.0, 1.0, 1.0), (-10.0, 20.0, 5.0))

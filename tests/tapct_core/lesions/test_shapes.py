@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tapct_core.geometry import Geometry
+from tapct_core.lesions.finding import Mask
 from tapct_core.lesions.shapes import Ellipsoid, Template, ball
-from tapct_core.lesions.study import Mask
 
 TURN = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
 

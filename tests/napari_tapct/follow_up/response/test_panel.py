@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
@@ -10,6 +12,7 @@ from qtpy.QtWidgets import QApplication
 from napari_tapct.follow_up.response.panel import NO_FOLLOW_UP, NO_TARGETS, ResponsePanel
 from tapct_core.lesions import Finding, Lesion
 from tapct_core.lesions.assessment import assess
+from tapct_core.lesions.criteria import CRITERIA
 from tests.tapct_core.lesions.findings import WHEN, measured
 
 from ..studies import editor_with_study
@@ -101,3 +104,16 @@ def test_a_reader_says_that_what_is_back_or_a_small_new_node_is_no_progression(p
     assert "says AB" in panel.no_recurrence.text() and panel.no_recurrence.isChecked()
     editor.undo()
     assert panel.cards[0].category.text() == "PD" and not panel.no_recurrence.isChecked()
+
+
+def test_a_criterion_of_the_table_can_be_chosen(qtbot, monkeypatch):
+    monkeypatch.setitem(CRITERIA, "mine", replace(CRITERIA["volume"], name="mine", source="a rule of our own"))
+    viewer, editor, _ = editor_with_study()
+    panel = ResponsePanel(editor)
+    qtbot.addWidget(panel)
+    place = panel.criterion.findText("mine")
+    assert panel.criterion.itemData(place, Qt.ToolTipRole) == "a rule of our own"
+    panel.criterion.setCurrentIndex(place)
+    panel.criterion.activated.emit(place)
+    assert editor.study.criterion == "mine" and viewer is not None
+    assert assess(editor.study)[0].response.unit == "ml"

@@ -6,6 +6,7 @@ import pytest
 
 from tapct_core.errors import UserError
 from tapct_core.export.csv import rows
+from tapct_core.lesions import criteria
 from tapct_core.lesions.assessment import assess, sum_mm, total
 from tapct_core.lesions.criteria import CRITERIA
 from tapct_core.lesions.study_file import load_study, save_study, study_json
@@ -136,3 +137,31 @@ def test_a_criterion_that_nobody_knows_is_neither_saved_nor_read(tmp_path):
     with pytest.raises(UserError, match="cannot be saved.*criterion is 'WHO'; it is one of RECIST 1.1"):
         save_study(study, tmp_path / "s.json")
     assert not (tmp_path / "s.json").exists()
+
+
+NEW = """'The longest diameter alone.'
+from tapct_core.lesions.criteria.criterion import Criterion
+from tapct_core.lesions.criteria.sums import Rules, walk
+
+def assess(study, slice_mm):
+    return walk(study, slice_mm, Rules("longest"))
+
+def total(study, timepoint):
+    found = [lesion.findings.get(timepoint) for lesion in study.lesions]
+    return max((one.counted.long_axis_mm for one in found if one is not None and one.counted), default=None)
+
+CRITERION = Criterion("longest", "a test", "mm", assess, total)
+"""
+
+
+def test_another_criterion_is_one_file(tmp_path, monkeypatch):
+    (tmp_path / "longest.py").write_text(NEW)
+    monkeypatch.setattr(criteria, "__path__", [*criteria.__path__, str(tmp_path)])
+    found = criteria._listed()
+    assert list(found)[0] == "RECIST 1.1" and found.keys() - CRITERIA.keys() == {"longest"}
+    monkeypatch.setitem(CRITERIA, "longest", found["longest"])
+    study = study_of([("l", T, False, [seen(50), seen(20)]), ("m", T, False, [seen(30), seen(30)])], "longest")
+    save_study(study, tmp_path / "s.json")
+    again = load_study(tmp_path / "s.json")
+    assert (total(again, "t0"), total(again, "t1")) == (50, 30) and categories(again) == ["PR"]
+    assert {row["criterion"] for row in rows(again)} == {"longest"}
