@@ -88,11 +88,11 @@ class Job(QObject):
 
     def report(self, done: int, total: int) -> None:
         """``done`` of ``total`` steps are done."""
-        self._tell(self._reported, int(done), int(total))
+        self._tell("_reported", int(done), int(total))
 
     def send(self, part: Any) -> None:
         """Hands a part of the result over before the end."""
-        self._tell(self._sent, part)
+        self._tell("_sent", part)
 
     def cancelled(self) -> bool:
         """Whether to stop: somebody cancelled or dropped the job, or napari is closing."""
@@ -121,12 +121,15 @@ class Job(QObject):
             self._outcome = self._function(self), None
         except Exception as error:  # every one of them is answered on the interface thread
             self._outcome = None, error
-        self._tell(self._finished)
+        self._tell("_finished")
 
-    def _tell(self, signal: Any, *arguments: Any) -> None:
-        """Emits to the interface thread, which may have ended meanwhile, and taken Qt's half of the job with it."""
+    def _tell(self, signal: str, *arguments: Any) -> None:
+        """Emits to the interface thread, which may have ended meanwhile, and taken Qt's half of the job with it.
+
+        The signal goes by its name, for without Qt's half there is not even the signal.
+        """
         try:
-            signal.emit(*arguments)
+            getattr(self, signal).emit(*arguments)
         except RuntimeError:
             if isalive(self):
                 raise

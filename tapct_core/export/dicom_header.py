@@ -20,9 +20,6 @@ UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"
 WORDS = ("PatientID", "PatientName", "AccessionNumber", "StudyID", "ReferringPhysicianName")
 """Type 2, taken over to the letter: an archive files the new object by them."""
 SEXES = ("M", "F", "O")
-FAR_MM = 1e4
-SHARED = ("ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices")
-"""What a multi-frame image says in its shared functional groups."""
 
 
 def clean_header(image: Any, file_affine: np.ndarray, even: bool = True) -> Any:
@@ -58,37 +55,6 @@ def clean_header(image: Any, file_affine: np.ndarray, even: bool = True) -> Any:
         own = number(image, "SliceThickness", 0.0)
         clean.SliceThickness = _decimal(own if 0 < own < np.inf else spacing[2])
     return clean
-
-
-def multi_frame(images: list[Any], frames: tuple[int, ...], count: int) -> Any:
-    """One multi-frame data set for highdicom from the clean headers of frames (numbered from 1) of ``count``.
-
-    Frames that are not among them (other phases, localizers) stand far away, each by itself: highdicom wants no two in
-    one place, and as nothing is set in them they are not written.
-    """
-    from pydicom.dataset import Dataset
-
-    whole = Dataset()
-    first = images[0]
-    for element in first:
-        if element.keyword not in (*SHARED, "ImagePositionPatient"):
-            whole[element.keyword] = element
-    shared, orientation, measures = Dataset(), Dataset(), Dataset()
-    orientation.ImageOrientationPatient = first.ImageOrientationPatient
-    for key in SHARED[1:]:
-        if key in first:
-            measures[key] = first[key]
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
-    whole.SharedFunctionalGroupsSequence, whole.PerFrameFunctionalGroupsSequence = [shared], []
-    at = dict(zip(frames, images, strict=True))
-    for number_ in range(1, count + 1):
-        group, position = Dataset(), Dataset()
-        away = [_decimal(float(c) + FAR_MM * number_) for c in first.ImagePositionPatient]
-        position.ImagePositionPatient = at[number_].ImagePositionPatient if number_ in at else away
-        group.PlanePositionSequence = [position]
-        whole.PerFrameFunctionalGroupsSequence.append(group)
-    whole.NumberOfFrames = count
-    return whole
 
 
 def _uid(image: Any, key: str) -> str:

@@ -17,11 +17,12 @@ from .deidentify import deidentify, without_patient
 from .dicom_source import (
     MANUFACTURER,
     MODEL,
+    each_by_itself,
     file_order,
     findings_at,
     label_text,
+    refer_to_frames,
     said_in_one_line,
-    seg_source,
     software_version,
     source_images,
 )
@@ -51,7 +52,7 @@ def write_seg(study: Study, timepoint: str, volume: CTVolume, path: str | Path, 
     # Lesions may overlap once they have merged, so each has its own plane.
     pixels = np.stack([file_order(found.mask.to_array(), volume) for _, found in masked], axis=-1).astype(np.uint8)
     with said_in_one_line("SEG"):
-        images, pixels = seg_source(volume, images, pixels)
+        images, stands_for = each_by_itself(volume, images)
         segmentation = hd.seg.Segmentation(
             source_images=images,
             pixel_array=pixels,
@@ -69,6 +70,7 @@ def write_seg(study: Study, timepoint: str, volume: CTVolume, path: str | Path, 
             series_description="Lesion masks, research use only",
             omit_empty_frames=True,
         )
+        refer_to_frames(segmentation, stands_for)
     path = Path(path)
     with said_in_one_line("SEG"), atomic_path(path, private=True) as part:
         if deidentified:

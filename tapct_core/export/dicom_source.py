@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,24 @@ from ..io.dicom_frames import frame_header
 from ..io.dicom_opening import open_dicom
 from ..io.dicom_resample import onto_slices
 from ..io.dicom_slices import quiet
-from ..lesions import Finding, Lesion, Study
+from ..lesions import Finding, Lesion, Study, new_uid
 from ..volume import CTVolume
-from .dicom_header import clean_header, multi_frame
+from .dicom_header import clean_header
 
 MANUFACTURER, MODEL = "napari-tapct", "tapct"
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 
 EVEN = 0.02
 """Distances of slices that differ by less than this share of the smallest are one distance."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of a multi-frame image: the image's UIDs and the frame's number from 1."""
+
+    sop_class: str
+    sop_instance: str
+    number: int
 
 
 def require_dicom(volume: CTVolume, what: str) -> None:
@@ -75,22 +86,44 @@ def _header(path: Path) -> Any:
         raise UserError(f"a slice of the DICOM series cannot be read any more ({reason}); put it back") from None
 
 
-def seg_source(volume: CTVolume, images: list[Any], planes: np.ndarray) -> tuple[list[Any], np.ndarray]:
-    """What highdicom makes a SEG of: source images, and masks (frame, row, column, segment) in their order.
+def each_by_itself(volume: CTVolume, images: list[Any]) -> tuple[list[Any], dict[str, Frame]]:
+    """Frames as images of their own, for highdicom, which takes many images or one with many frames.
 
-    ``images`` and ``planes`` are those of the scan's slices. An enhanced image is one source with all of its frames.
+    -> (images, what each stands for by its SOP instance UID); single images stay, with {}.
     """
-    series = volume.source.dicom
-    if not series.frames:
-        return images, planes
-    if len(set(series.files)) > 1:
-        raise UserError(
-            "this scan is of several multi-frame images, to which one SEG cannot refer; export the series as one image"
-        )
-    count = int(_header(series.files[0]).NumberOfFrames)
-    whole = np.zeros((count, *planes.shape[1:]), planes.dtype)
-    whole[np.array(series.frames) - 1] = planes
-    return [multi_frame(images, series.frames, count)], whole
+    frames = volume.source.dicom.frames
+    if not frames:
+        return images, {}
+    from pydicom.uid import CTImageStorage
+
+    own, stands_for = [copy(image) for image in images], {}
+    for image, number in zip(own, frames, strict=True):
+        uid = new_uid()
+        stands_for[uid] = Frame(image.SOPClassUID, image.SOPInstanceUID, number)
+        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, uid
+    return own, stands_for
+
+
+def refer_to_frames(made: Any, stands_for: dict[str, Frame]) -> None:
+    """Put the images and frames in ``made``, in place, wherever it refers to an image that :func:`each_by_itself` made.
+
+    A frame is named where pixels were derived from it; where images are only listed, each is once.
+    Standard: DICOM PS3.3 C.7.6.16.2.6 (Derivation Image), C.12.2 (Common Instance Reference).
+    """
+
+    def put(item: Any) -> Frame:
+        frame = stands_for[item.ReferencedSOPInstanceUID]
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = frame.sop_class, frame.sop_instance
+        return frame
+
+    if not stands_for:
+        return
+    for group in made.PerFrameFunctionalGroupsSequence:
+        for source in (one for item in group.DerivationImageSequence for one in item.SourceImageSequence):
+            source.ReferencedFrameNumber = put(source).number
+    for series in made.ReferencedSeriesSequence:
+        listed = {put(one).sop_instance: one for one in series.ReferencedInstanceSequence}
+        series.ReferencedInstanceSequence = list(listed.values())
 
 
 @contextmanager

@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from qtpy.QtCore import QCoreApplication, QEvent
+
+from napari_tapct.jobs import Job
 
 CLOSES = """
 import sys, time
@@ -39,3 +42,24 @@ def test_closing_ends_the_process_whether_work_notices_or_not(kind, says):
     )
     assert run.returncode == 0 and run.stdout.split() == says.split(), run.stderr[-2000:]
     assert "terminate" not in run.stderr and "Fatal" not in run.stderr
+
+
+def test_a_job_whose_qt_object_is_gone_ends_without_a_word(qapp):
+    """Whatever it still says, a step, a part, the end; work that fails is as quiet."""
+
+    def work(job):
+        job.report(1, 2)
+        job.send("a part")
+        reached.append(job.title)
+        if job.title == "fails":
+            raise ValueError("nobody hears this")
+
+    reached = []
+    for title in ("works", "fails"):
+        job = Job(title, work)
+        job.deleteLater()
+        QCoreApplication.sendPostedEvents(job, QEvent.DeferredDelete)
+        with pytest.raises(RuntimeError):
+            job.objectName()  # Qt's half is gone
+        job._work()  # what its thread runs
+    assert reached == ["works", "fails"]

@@ -3,6 +3,8 @@ two dark round lesions in the liver, of which one shrinks."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,3 +67,18 @@ def dicom_pair(data_dir, tmp_path_factory):
     spacing = volumes[0].geometry.spacing_mm
     moved = np.array([-SHIFT[1] * spacing[2], -SHIFT[0] * spacing[1], 0.0])
     return SimpleNamespace(folders=folders, volumes=volumes, moved_mm=moved)
+
+
+@pytest.fixture
+def checker_errors():
+    """What dciodvfy, an independent checker, objects to in a file, as lines; skips where it is not installed."""
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("no dciodvfy on this machine: apt-get install dicom3tools")
+
+    def errors_of(path):
+        check = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, errors="replace")
+        lines = (check.stdout + check.stderr).splitlines()
+        assert any("Segmentation" in line or "SR" in line for line in lines), lines  # it took the file for what it is
+        return [line for line in lines if line.startswith("Error")]
+
+    return errors_of
