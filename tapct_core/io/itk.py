@@ -84,29 +84,37 @@ def _layout(path: Path, kind: str) -> tuple[Layout, Source, dict[str, str], int]
 
 
 def _values(path: Path, layout: Layout, after: int) -> np.ndarray:
-    """The stored values as a flat array in native bytes; its claim is held against the file's size first."""
-    file, start = (path, after) if layout.data is None else (layout.data, 0)
-    if not file.is_file():
-        raise UserError(f"{path.name} needs its data file {str(file.relative_to(path.parent))!r}; copy both")
-    needed = layout.dtype.itemsize * int(np.prod(layout.shape, dtype=object))
-    skip = max(layout.skip, 0)
+    """The stored values as a flat array in native bytes; its claim is held against the files' sizes first."""
+    files = [(file, 0) for file in layout.data] or [(path, after)]
+    for file, _ in files:
+        if not file.is_file():
+            raise UserError(f"{path.name} needs its data file {str(file.relative_to(path.parent))!r}; copy both")
+    parts = [_stored(path.name, layout, file, start, len(files)) for file, start in files]
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return values.astype(layout.dtype.newbyteorder("="), copy=False)
+
+
+def _stored(name: str, layout: Layout, file: Path, start: int, of: int) -> np.ndarray:
+    """The values in one of ``of`` files, from the byte ``start``."""
+    whole = layout.dtype.itemsize * int(np.prod(layout.shape, dtype=object))
+    needed, skip = whole // of, max(layout.skip, 0)
     stored = file.stat().st_size - start
     if needed + skip > stored * RATIO[layout.encoding]:
         raise UserError(
-            f"{path.name} is truncated: {layout.shape} needs {needed:,} bytes, more than there are; copy it again"
+            f"{name if of == 1 else file.name} is truncated: {layout.shape} needs {needed:,} bytes"
+            f"{'' if of == 1 else ' in each file'}, more than there are; copy it again"
         )
-    require_fits(needed + skip, path.name)
+    require_fits((whole if of == 1 else 2 * whole) + skip, name)
     if layout.encoding == "raw":
         start = start + stored - needed if layout.skip == -1 else start + skip
-        if layout.skip != -1 and stored - skip >= needed + max(1, needed // layout.shape[-1]):
-            raise UserError(f"{path.name} holds more data than its header {layout.shape} says; convert it again")
-        values = np.fromfile(file, layout.dtype, needed // layout.dtype.itemsize, offset=start)
-    else:
-        with open(file, "rb") as handle:
-            handle.seek(start)
-            data = _unpacked(handle, layout.encoding, path.name, needed + skip)
-        values = np.frombuffer(data, layout.dtype, offset=skip)
-    return values.astype(layout.dtype.newbyteorder("="), copy=False)
+        spare = max(1, needed // layout.shape[-1]) if of == 1 else 1
+        if layout.skip != -1 and stored - skip >= needed + spare:
+            raise UserError(f"{name} holds more data than its header {layout.shape} says; convert it again")
+        return np.fromfile(file, layout.dtype, needed // layout.dtype.itemsize, offset=start)
+    with open(file, "rb") as handle:
+        handle.seek(start)
+        data = _unpacked(handle, layout.encoding, name, needed + skip)
+    return np.frombuffer(data, layout.dtype, offset=skip)
 
 
 def _unpacked(packed: BinaryIO, encoding: str, name: str, needed: int) -> bytes | memoryview:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
+from .itk_data_files import LISTED, data_files, lists_files
 
 HEADER_LIMIT = 1 << 20
 """A text header is looked for in this many first bytes; that of hundreds of Slicer segments is under 100 kB."""
@@ -52,8 +53,8 @@ class Layout:
     dtype: np.dtype
     affine: np.ndarray  # index (x, y, z) -> LPS mm
     encoding: str  # "raw", "deflate" or "bzip2"
-    data: Path | None  # beside the header; None: behind it
-    skip: int  # bytes before the values, -1: they end the file
+    data: tuple[Path, ...]  # beside the header, each with as many values as the others; (): behind it
+    skip: int  # bytes before the values of each file, -1: they end it
     scale: tuple[float, float] = (1.0, 0.0)  # slope and intercept from stored values to those that are meant
 
 
@@ -87,6 +88,9 @@ def text_header(path: Path, kind: str) -> tuple[dict[str, str], int]:
             key, found, value = line.partition("=")
         if found and not line.startswith("#"):
             fields[key.strip().lower()] = value.strip()
+        if found and lists_files(key.strip().lower(), value):
+            fields[LISTED] = head[position:].decode("utf-8", "replace")
+            break
         if kind == "metaimage" and key.strip() == "ElementDataFile":
             break
     return fields, position
@@ -133,15 +137,14 @@ def nrrd_layout(path: Path, fields: dict[str, str]) -> Layout:
     packing = {"raw": "raw", "gzip": "deflate", "gz": "deflate", "bzip2": "bzip2", "bz2": "bzip2"}
     encoding = packing.get(fields["encoding"].lower(), "")
     name = fields.get("data file", fields.get("datafile"))
-    several = name is not None and (name.upper().startswith("LIST") or "%" in name)
-    if not encoding or several or int(fields.get("line skip", fields.get("lineskip", "0"))):
-        raise UserError(
-            f"{path.name} is stored in a way that is not read (text, or slices in files); save it as one .nrrd"
-        )
+    if not encoding or int(fields.get("line skip", fields.get("lineskip", "0"))):
+        raise UserError(f"{path.name} is stored in a way that is not read (text); save it as one .nrrd")
     skip = int(fields.get("byte skip", fields.get("byteskip", "0")))
     if skip < (-1 if encoding == "raw" else 0):
         raise ValueError("byte skip")
-    return Layout(shape, np.dtype(order + code), affine, encoding, _data_file(path, name) if name else None, skip)
+    return Layout(
+        shape, np.dtype(order + code), affine, encoding, data_files(path, name, fields, shape) if name else (), skip
+    )
 
 
 def _by_axis(name: str, fields: dict[str, str], shape: tuple[int, ...]) -> tuple[list[float], list[float] | None]:
@@ -168,20 +171,6 @@ def _by_axis(name: str, fields: dict[str, str], shape: tuple[int, ...]) -> tuple
     if mins is not None:
         mins = [low + (size / 2 if c else 0.0) for low, size, c in zip(mins, spacings, cell, strict=True)]
     return spacings, mins
-
-
-def _data_file(path: Path, name: str) -> Path:
-    """The file that a header names, in its own folder or below. Raises UserError for one that lies elsewhere."""
-    try:
-        inside = PurePosixPath(name if (path.parent / name).is_file() else name.replace("\\", "/"))
-        (path.parent / inside).is_file()
-    except (OSError, ValueError):  # longer than the system takes, or with a zero byte
-        raise UserError(f"{path.name} names a data file that cannot be ({name[:40]!r}); correct its header") from None
-    if inside.is_absolute() and inside.is_relative_to(path.parent.absolute()):  # as some programs write it
-        inside = inside.relative_to(path.parent.absolute())
-    if inside.is_absolute() or ".." in inside.parts or PureWindowsPath(name).drive:
-        raise UserError(f"{path.name} names a data file outside its own folder ({inside.name}); put it beside it")
-    return path.parent / inside
 
 
 def _spatial_first(name: str, shape: tuple[int, ...], vectors: list[np.ndarray | None]) -> tuple[int, ...]:
@@ -242,14 +231,12 @@ def metaimage_layout(path: Path, fields: dict[str, str]) -> Layout:
     swapped = fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "False")).lower() == "true"
     dtype = np.dtype((">" if swapped else "<") + META_TYPES[fields["elementtype"].upper()])
     name = fields["elementdatafile"]
-    if name.upper().startswith("LIST") or "%" in name or fields.get("binarydata", "True").lower() != "true":
-        raise UserError(
-            f"{path.name} is stored in a way that is not read (text, or slices in files); save it as one .mha"
-        )
+    if fields.get("binarydata", "True").lower() != "true":
+        raise UserError(f"{path.name} is stored in a way that is not read (text); save it as one .mha")
     encoding = "deflate" if fields.get("compresseddata", "False").lower() == "true" else "raw"
     skip = int(fields.get("headersize", "0"))
     if not name or skip < (-1 if encoding == "raw" else 0):
         raise ValueError("data file")
     scale = tuple(float(fields.get(f"elementtointensityfunction{key}", one)) for key, one in META_SCALE)
-    data = None if name.upper() == "LOCAL" else _data_file(path, name)
+    data = () if name.upper() == "LOCAL" else data_files(path, name, fields, shape)
     return Layout(shape, dtype, affine, encoding, data, skip, scale)
