@@ -249,15 +249,17 @@ def test_leftovers_of_killed_processes_go_after_a_day(tmp_path, features):
 
 HAMMER = textwrap.dedent(
     """
-    import sys, time
+    import sys
     from tests.tapct_core.test_store import make_map, assert_same
     from tapct_core.store import FeatureStore
 
     folder, seed = sys.argv[1], int(sys.argv[2])
     store = FeatureStore(folder, limit_gb=0.0)  # every put evicts all others
     maps = {name: make_map(seed=i, key=name) for i, name in enumerate("abc")}
-    hits, end, turn = 0, time.time() + 2.5, seed
-    while time.time() < end:
+    print("ready", flush=True)
+    sys.stdin.readline()  # both are there
+    hits = 0
+    for turn in range(seed, seed + 60):
         name = "abc"[turn % 3]
         store.put(name, maps[name], replace=turn % 2 == 0)
         for other in "abc":
@@ -265,7 +267,6 @@ HAMMER = textwrap.dedent(
             if found is not None:
                 assert_same(found, maps[other])
                 hits += 1
-        turn += 1
     print(hits)
     """
 )
@@ -278,11 +279,16 @@ def test_two_processes_put_read_and_evict_the_same_keys_without_harm(tmp_path):
             [sys.executable, "-c", HAMMER, str(tmp_path), str(seed)],
             cwd=ROOT,
             text=True,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         for seed in (0, 1)
     ]
+    assert [process.stdout.readline() for process in running] == ["ready\n"] * 2
+    for process in running:
+        process.stdin.write("go\n")
+        process.stdin.flush()
     for process in running:
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err[-2000:]
