@@ -2,7 +2,7 @@
 
 PyTorch sends float32 products on a CPU to Intel's MKL, which leaves AVX-512 unused on other makers'
 processors: on one AMD Zen 5 core a layer of 2357 x 768 x 2304 runs at 90 GFLOP/s with MKL and at 185 with
-oneDNN, which PyTorch carries too (benchmarks/embedding.py compares whole encoders). The choice is made by
+oneDNN, which PyTorch carries too (benchmarks/network/embedding.py compares whole encoders). The choice is made by
 the processor's maker and not by timing, so that the same machine always gives the same bits. Results agree
 with PyTorch's own to float32 rounding.
 

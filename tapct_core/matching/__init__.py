@@ -3,7 +3,7 @@
 Features find the place when the image has changed, HU gives the millimetre; the default joins both. A coarse
 motion says where to look, the similarity of tokens and of the HU round the point proposes places, votes of
 points round the click settle the local motion, and correlation of the correspondingly warped baseline patch
-has the last word. Every step has a name and can be left out, for the ablation in benchmarks/matching/.
+has the last word. Every step has a name and can be left out, for the ablation in benchmarks/lesions/matching/.
 """
 
 from __future__ import annotations

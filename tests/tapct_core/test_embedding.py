@@ -326,7 +326,7 @@ def test_the_cache_is_asked_first_and_filled_after(encoder, scan, tmp_path):
 def test_the_memory_bound_of_a_big_ct_with_b_is_kept():
     """512 x 512 x 600 with 768 channels: besides the volume under 8 GB, in both plans, with overlap too.
 
-    The formula is held against measured runs by benchmarks/memory.py.
+    The formula is held against measured runs by benchmarks/network/memory.py.
     """
     for overlap in (0.0, 0.75):
         for checkpoint in (False, True):

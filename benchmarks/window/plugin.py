@@ -61,9 +61,9 @@ def main() -> None:
 def prepare(folder: Path) -> None:
     """A CT made of a real one with noise, an encoder of S's width, and features of that size in a cache of its own."""
     import nibabel
+    from benchmarks.store import encoder_of
     from scipy import ndimage
 
-    from benchmarks.store import encoder_of
     from tapct_core.embedding import effective_spec
     from tapct_core.encoders import load_encoder, save_encoder
     from tapct_core.features import FeatureMap

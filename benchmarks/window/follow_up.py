@@ -23,7 +23,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from benchmarks.plugin import settle, wait
 
 LESIONS, SCANS = 20, 4

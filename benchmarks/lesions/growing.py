@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from benchmarks.encoder_quality.measures import PATIENTS
 from scipy import ndimage
 
 from benchmarks.common import markdown_table, write_page
-from benchmarks.encoder_quality.measures import PATIENTS
 from tapct_core.errors import UserError
 from tapct_core.io import load_ct, load_labels
 from tapct_core.lesions.carried import Carried
@@ -304,7 +304,7 @@ def main() -> None:
 
 LEGEND = (
     f"Each made-up lesion is clicked up to {OFF_MM:g} mm off its middle, each real one at the voxel deepest inside; "
-    "all by HU alone. Prompts as `benchmarks/growing.py` says; *in italics* the plainer ways. From a click ours goes "
+    "all by HU alone. Prompts as `benchmarks.growing` says; *in italics* the plainer ways. From a click ours goes "
     f"at most {REACH_MM:g} mm far. Refused: nothing stands out. Dice counts a refusal as 0. Diameters are the longest "
     "axial ones (RECIST 1.1) of the grown and of the true mask. Plausibility is the mean of what the masks say of "
     "themselves, and should lie by their Dice. Soft-tissue lesions differ from their surroundings by 40 to 90 HU, in "

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from benchmarks.probe.tasks import Task, abdomen
 from scipy import ndimage
 
-from benchmarks.probe.tasks import Task, abdomen
 from tapct_core.features import FeatureMap
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct, load_labels
@@ -27,7 +27,7 @@ ORGANS = {
     "liver": ("liver",), "spleen": ("spleen",), "kidneys": ("kidneys",), "bowel": ("stomach", "bowel"),
     "bone": ("spine", "pelvis and femurs", "ribs"), "muscle": ("muscles",), "lung": ("lungs",), "bladder": ("bladder",),
 }  # fmt: skip
-"""The eight classes of the table, by the main organs of benchmarks/probe/tasks.py."""
+"""The eight classes of the table, by the main organs of benchmarks/quality/probe/tasks.py."""
 DRAWN = Path(__file__).parent / "drawn"
 DRAWN_NAMES = (*list(ORGANS)[:7], "heart", "great vessels")
 """Their labels from 1 on."""

@@ -22,10 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from benchmarks.probe.tasks import limb
 from scipy import ndimage
 
 from benchmarks.common import machine_line
-from benchmarks.probe.tasks import limb
 from tapct_core.body import body_mask
 from tapct_core.io import load_ct, save_labels
 from tapct_core.volume import CTVolume, LabelMap

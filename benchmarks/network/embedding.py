@@ -35,7 +35,7 @@ from tapct_core.volume import CTVolume
 
 from .common import markdown_table, matmul, ratio, take_turns, write_page
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "embedding.md"
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "embedding.md"
 SIZES = {"S": ViTConfig(embed_dim=384, num_heads=6), "B": ViTConfig(embed_dim=768, num_heads=12)}
 TINY = ViTConfig(patch_size=(4, 8, 8), img_size=(12, 32, 32), embed_dim=24, depth=2, num_heads=3)
 TWO_THIRDS = 2 / 3

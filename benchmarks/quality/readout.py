@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
-from benchmarks.common import markdown_table, write_page
 from benchmarks.encoder_quality.measures import measure
 from benchmarks.encoder_quality.organs import probe_scores
 from benchmarks.encoder_quality.rows import Embed, encoder_row, surrounded_row
+
+from benchmarks.common import markdown_table, write_page
 from tapct_core.encoders import load_encoder
 from tapct_core.encoders.outputs import LAST, Outputs
 
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 LEGEND = (
-    "Dice: mean over the organs of two dev scans (benchmarks/encoder_quality/drawn/README.md), both folds of "
+    "Dice: mean over the organs of two dev scans (benchmarks/quality/encoder_quality/drawn/README.md), both folds of "
     "alternating 40 mm slabs. "
     "Points: HARD follow-ups of dev patients, the whole volume searched, no prior, no HU. The last block is what the "
     "dense loss shaped and finds places best; blocks before it know better what a place is made of. A probe "

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from benchmarks.probe.forest import ilastik_features
 from scipy import ndimage
 
-from benchmarks.probe.forest import ilastik_features
 from tapct_core.delineation.appearance import Columns
 from tapct_core.delineation.engine import Delineation
 from tapct_core.delineation.grid import WorkGrid

@@ -7,7 +7,7 @@
 A recipe is `training/configs/tap_ct_xs_3d.yaml` with a few settings changed. How many steps it gets follows from
 the CPU time of its first ones (user and system time of the process, so that a busy machine costs no recipe steps),
 and its learning rate falls to nothing by the last. Then the teacher is exported and asked for points in synthetic
-HARD follow-ups of dev patients (`benchmarks/encoder_quality/`: tokens alone, the whole volume searched, no prior).
+HARD follow-ups of dev patients (`benchmarks.encoder_quality`: tokens alone, the whole volume searched, no prior).
 One seed each: differences of a few points are noise.
 """
 
@@ -20,9 +20,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.common import markdown_table, write_page
 from benchmarks.encoder_quality.measures import measure
 from benchmarks.encoder_quality.rows import encoder_row
+
+from benchmarks.common import markdown_table, write_page
 from tapct_core.encoders import load_encoder
 from training.log import read_log
 

@@ -12,7 +12,7 @@ from tapct_core.io import load_ct, load_labels
 from tapct_core.volume import CTVolume, LabelMap
 
 MARGIN_MM = 40.0
-DRAWN = Path(__file__).resolve().parents[1] / "encoder_quality" / "drawn"
+DRAWN = Path(__file__).resolve().parents[2] / "quality" / "encoder_quality" / "drawn"
 
 
 @dataclass(frozen=True)

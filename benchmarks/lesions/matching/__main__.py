@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from benchmarks.matching import rivals
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.common import markdown_table, read_rows, write_page
-from benchmarks.matching import rivals
 from tapct_core import load_ct, load_encoder
 from tapct_core.embedding import embed
 from tapct_core.matching import STEPS, match_points, prepare_pair

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCAN = "ct/lidc_0314_ct.nii.gz"
 TOKENS, CHANNELS = 300_000, 384
 

@@ -1,6 +1,6 @@
 """Weak scaling of pretraining on 1 and 2 processes, and what saving and resuming cost.
 
-    python benchmarks/scaling.py --data FOLDER_OF_CTS [--repeats 3] [--out docs/results/scaling.md]
+    python -m benchmarks.scaling --data FOLDER_OF_CTS [--repeats 3] [--out docs/results/scaling.md]
 
 Each process gets one CPU thread (or, where there is CUDA, one device) and the same number of samples, so perfect
 weak scaling is twice the crops a second. One- and two-process runs take turns, so that a machine shared with others
@@ -28,7 +28,7 @@ from training.ingest import Layout, ingest
 from training.log import read_log
 from training.pretrain import model_state
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8
 SKIP = 3
 """First steps are not counted: kernels are chosen and memory is got there."""
@@ -116,7 +116,7 @@ def main() -> None:
     starts = f"{statistics.median(fresh):.1f} s / {statistics.median(resumed):.1f} s"
     page = f"""# Weak scaling and the cost of resuming
 
-`python benchmarks/scaling.py`, config `{args.config.stem}`, {args.batch} samples a process and step, one CPU
+`python -m benchmarks.scaling`, config `{args.config.stem}`, {args.batch} samples a process and step, one CPU
 thread a process, {args.repeats} turns of each, {os.cpu_count()} cores, load {os.getloadavg()[1]:.1f} while it ran.
 One- and two-process runs took turns. Read the ratios, not the rates; where the load is above the number of cores,
 a second process also gets a second share of the machine, and weak scaling looks better than it is.

@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-from benchmarks.common import markdown_table, write_page
 from benchmarks.probe.quality import LABELS, Results, cell, quality, whole_list
 from benchmarks.probe.tasks import BACKGROUND, Task, abdomen, blocks, chest_lesion, limb, lung_thirds
+
+from benchmarks.common import markdown_table, write_page
 from tapct_core.encoders import PACKAGED
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DEV_TASKS = ("limb 24", "limb 25", "chest lesion", "lung thirds")
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from benchmarks.probe.tasks import Task, blocks, chest_lesion, crop, limb, lung_thirds, soft_tissue
 
 from benchmarks.common import markdown_table, write_page
-from benchmarks.probe.tasks import Task, blocks, chest_lesion, crop, limb, lung_thirds, soft_tissue
 from tapct_core.embedding import embed
 from tapct_core.encoders import UNTRAINED, Encoder, load_encoder
 from tapct_core.errors import UserError

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from benchmarks.common import markdown_table
 from benchmarks.probe.forest import Forest
 from benchmarks.probe.tasks import BACKGROUND, Task, blocks, crop, strokes
+
+from benchmarks.common import markdown_table
 from tapct_core.embedding import embed
 from tapct_core.encoders import UNTRAINED, load_encoder, untrained_twin
 from tapct_core.errors import UserError
