@@ -2,4 +2,5 @@
 
 Three commands: ``python -m training.ingest``, ``python -m training.pretrain``, ``python -m training.export``;
 a fourth, ``python -m training.monitor``, draws what a run has done. docs/pretraining.md walks through them.
+``data`` is what is learned from, ``network`` what learns, ``losses`` what it is asked, ``run`` how it goes on.
 """

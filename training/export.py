@@ -27,10 +27,10 @@ from tapct_core.errors import UserError
 from tapct_core.terminal import print_any_name
 from tapct_core.vit import VisionTransformer3D
 
-from .checkpoint import checkpoint_path, list_checkpoints, load_tensors
-from .config import Config
-from .log import read_log
-from .run_folder import read_run
+from .run.checkpoint import checkpoint_path, list_checkpoints, load_tensors
+from .run.config import Config
+from .run.log import read_log
+from .run.run_folder import read_run
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 

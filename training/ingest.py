@@ -33,11 +33,11 @@ from tapct_core.geometry import Geometry
 from tapct_core.terminal import print_any_name
 from tapct_core.volume import CTVolume
 
-from .candidates import Candidate, find_candidates
-from .crop_store import CELL, body_map, create_store, read_index, write_index, write_scan
-from .hu_checks import not_hu
-from .ingest_journal import Journal, Outcome, read_outcomes, write_report
-from .inventory import header_words, write_inventory
+from .data.candidates import Candidate, find_candidates
+from .data.crop_store import CELL, body_map, create_store, read_index, write_index, write_scan
+from .data.hu_checks import not_hu
+from .data.ingest_journal import Journal, Outcome, read_outcomes, write_report
+from .data.inventory import header_words, write_inventory
 
 
 @dataclass(frozen=True)

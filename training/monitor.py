@@ -25,11 +25,11 @@ from tapct_core.errors import UserError
 from tapct_core.features import FeatureMap
 from tapct_core.terminal import print_any_name
 
-from .checkpoint import list_checkpoints
-from .config import Config
 from .export import load_backbone, pick_step
-from .log import read_log
-from .run_folder import read_run
+from .run.checkpoint import list_checkpoints
+from .run.config import Config
+from .run.log import read_log
+from .run.run_folder import read_run
 
 _HEALTH = ("teacher_entropy", "prototype_entropy", "prototype_use", "effective_rank", "nearest_distance")
 _SCHEDULES = ("lr", "weight_decay", "momentum", "teacher_temperature")

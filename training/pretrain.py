@@ -34,9 +34,14 @@ from tapct_core.errors import UserError
 from tapct_core.geometry import Shape
 from tapct_core.terminal import print_any_name
 
-from . import distributed, health
-from .block_masks import block_masks
-from .checkpoint import (
+from .data.block_masks import block_masks
+from .data.crop_store import CropStore
+from .data.sampler import BatchPlan, MicroBatch, Prefetcher, Sampler
+from .data.views import Views, make_views
+from .network.optim import clip_gradients, parameter_groups
+from .network.student_teacher import LossReport, StudentTeacher
+from .run import distributed, health
+from .run.checkpoint import (
     Checkpointer,
     CheckpointError,
     in_words,
@@ -44,17 +49,12 @@ from .checkpoint import (
     optimiser_state,
     parameter_names,
 )
-from .config import Config, load_config
-from .crop_store import CropStore
-from .engine import build, prepare_process, teacher_backbone, wrap
-from .log import Meter, RunLog, progress_line, sample_flops
-from .online import OnlineProbe
-from .optim import clip_gradients, parameter_groups
-from .run_folder import check_data, claim_folder, data_facts, write_status
-from .run_schedule import RunSchedule
-from .sampler import BatchPlan, MicroBatch, Prefetcher, Sampler
-from .student_teacher import LossReport, StudentTeacher
-from .views import Views, make_views
+from .run.config import Config, load_config
+from .run.engine import build, prepare_process, teacher_backbone, wrap
+from .run.log import Meter, RunLog, progress_line, sample_flops
+from .run.online import OnlineProbe
+from .run.run_folder import check_data, claim_folder, data_facts, write_status
+from .run.run_schedule import RunSchedule
 
 RETRIES = 10
 """A checkpoint that could not be saved is tried again this often between two regular ones."""

@@ -29,13 +29,13 @@ import yaml
 from tapct_core.atomic import atomic_path
 from tapct_core.samples import load_sample
 
-from .block_masks import block_masks
-from .config import Config, load_config
-from .crop_store import CropStore, create_store, write_scan
-from .engine import autocast_dtype, build, has_fast_bf16, wrap
-from .optim import clip_gradients, parameter_groups
-from .sampler import BatchPlan, Prefetcher, Sampler
-from .views import make_views
+from .data.block_masks import block_masks
+from .data.crop_store import CropStore, create_store, write_scan
+from .data.sampler import BatchPlan, Prefetcher, Sampler
+from .data.views import make_views
+from .network.optim import clip_gradients, parameter_groups
+from .run.config import Config, load_config
+from .run.engine import autocast_dtype, build, has_fast_bf16, wrap
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {

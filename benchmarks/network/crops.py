@@ -37,9 +37,9 @@ import tapct_core as tc
 from benchmarks.common import machine_line, markdown_table, ratio, take_turns, write_page
 from tapct_core.crops import Boxes, CropSpec, crop_resize, sample_boxes
 from tapct_core.preprocessing import InputSpec, resample_hu
-from training.augment import AugmentSpec
-from training.crop_store import CropStore, create_store, write_scan
-from training.views import ViewSpec, make_views
+from training.data.augment import AugmentSpec
+from training.data.crop_store import CropStore, create_store, write_scan
+from training.data.views import ViewSpec, make_views
 
 BLOCK = (16, 320, 320)
 GLOBAL, LOCAL = (12, 224, 224), (12, 96, 96)

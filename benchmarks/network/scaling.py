@@ -21,12 +21,12 @@ from pathlib import Path
 
 import torch
 
-from training.checkpoint import Checkpointer, optimiser_state, parameter_names
-from training.config import load_config
-from training.engine import build
 from training.ingest import Layout, ingest
-from training.log import read_log
 from training.pretrain import model_state
+from training.run.checkpoint import Checkpointer, optimiser_state, parameter_names
+from training.run.config import load_config
+from training.run.engine import build
+from training.run.log import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8

@@ -32,13 +32,13 @@ from torch import Tensor
 from benchmarks.common import machine_line, markdown_table, write_page
 from tapct_core.preprocessing import InputSpec
 from tapct_core.vit import ViTConfig
-from training.augment import NO_AUGMENT
-from training.block_masks import block_masks
+from training.data.augment import NO_AUGMENT
+from training.data.block_masks import block_masks
+from training.data.views import Views, ViewSpec, make_views
 from training.losses import dino, sinkhorn
 from training.losses.koleo import koleo_loss
-from training.projection_heads import HeadSpec, unit
-from training.student_teacher import LossSpec, StudentTeacher
-from training.views import Views, ViewSpec, make_views
+from training.network.projection_heads import HeadSpec, unit
+from training.network.student_teacher import LossSpec, StudentTeacher
 
 TEMPERATURE = 0.05
 CASES = {

@@ -25,7 +25,7 @@ from benchmarks.encoder_quality.rows import encoder_row
 
 from benchmarks.common import markdown_table, write_page
 from tapct_core.encoders import load_encoder
-from training.log import read_log
+from training.run.log import read_log
 
 CONFIG = "training/configs/tap_ct_xs_3d.yaml"
 LIMBS = ("001", "002", "003", "006", "008", "010", "012", "014", "015", "018", "019", "023")

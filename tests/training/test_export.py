@@ -11,11 +11,11 @@ import torch
 from tapct_core import embed, load_ct, load_encoder
 from tapct_core.cli import main as tapct
 from tapct_core.errors import UserError
-from training.checkpoint import checkpoint_path, load_tensors
 from training.export import export, main
-from training.log import read_log
 from training.monitor import main as monitor
 from training.pretrain import main as pretrain
+from training.run.checkpoint import checkpoint_path, load_tensors
+from training.run.log import read_log
 
 TRAIN = [
     "ct/crlm_ct_1004", "ct/lidc_0314", "ct/ts_aorta_cta", "ct/cip_chest_64", "ct/pyradiomics_lung1",
@@ -104,8 +104,8 @@ def test_equal_weights_are_equal_bytes_and_nothing_names_this_machine(run, tmp_p
 
 
 def test_provenance_repeats_the_run(run, tmp_path):
-    from training.config import Config
-    from training.settings import build
+    from training.run.config import Config
+    from training.run.settings import build
 
     facts = export(run, tmp_path / "enc")
     config = build(Config, json.loads((tmp_path / "enc" / "provenance.json").read_text())["config"])

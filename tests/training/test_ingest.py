@@ -17,11 +17,11 @@ import pytest
 from tapct_core.geometry import Geometry
 from tapct_core.io import load_ct
 from tapct_core.volume import CTVolume
-from training.candidates import find_candidates
-from training.crop_store import CropStore
+from training.data.candidates import find_candidates
+from training.data.crop_store import CropStore
+from training.data.ingest_journal import read_outcomes
+from training.data.inventory import UNSTATED, age_band, slice_band, tally
 from training.ingest import Layout, body_box, ingest, lay_out, main, reason_against
-from training.ingest_journal import read_outcomes
-from training.inventory import UNSTATED, age_band, slice_band, tally
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoint import checkpoint_path, list_checkpoints, load_tensors
-from training.log import read_log
 from training.pretrain import main
+from training.run.checkpoint import checkpoint_path, list_checkpoints, load_tensors
+from training.run.log import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_TIMING = ("crops_per_s", "gflops_per_s", "step_s", "data_wait", "eta_s", "time")
@@ -87,8 +87,9 @@ def test_killed_and_started_again_it_repeats_the_run(store, tiny, whole, tmp_pat
 SEVERAL_RUNS = """
 import sys
 from pathlib import Path
-from training import distributed, pretrain as loop
-from training.config import load_config
+from training.run import distributed
+from training import pretrain as loop
+from training.run.config import load_config
 
 real, calls = loop.make_views, []
 def broken_on_rank_one_at_step_one(*args):
@@ -214,7 +215,7 @@ def test_a_step_without_numbers_changes_nothing_and_is_written_down(store, tiny,
 
 
 def test_steps_without_numbers_in_a_row_end_the_run(store, tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("training.config.OptimConfig.peak_lr", lambda optim, batch: 1e30)
+    monkeypatch.setattr("training.run.config.OptimConfig.peak_lr", lambda optim, batch: 1e30)
     assert main([str(tiny), *words(store, tmp_path, "optim.clip=0", "run.non_finite_limit=3")]) == 3
     assert "3 steps in a row" in capsys.readouterr().err
 
@@ -289,7 +290,7 @@ def test_an_end_that_cannot_be_saved_is_one_line(store, tiny, tmp_path, monkeypa
 
 
 def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
-    from training.log import RunLog
+    from training.run.log import RunLog
 
     log = RunLog(tmp_path, tensorboard=False)
     log._file.close()

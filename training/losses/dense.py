@@ -19,8 +19,8 @@ from torch import Tensor
 from tapct_core.crops import seeded_uniforms
 from tapct_core.geometry import Shape
 
-from ..projection_heads import unit
-from ..views import Placement
+from ..data.views import Placement
+from ..network.projection_heads import unit
 
 _RIM = 0.25
 """How far, in tokens, a positive may lie outside the other map's outermost centres (read at the rim there)."""

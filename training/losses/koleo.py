@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..projection_heads import unit
+from ..network.projection_heads import unit
 
 _CLOSE = 1e-4
 """Neighbours nearer than this no longer push harder: the plain -log d is infinite for two equal crops."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..distributed import all_reduce_sum
+from ..run.distributed import all_reduce_sum
 
 MIN_TEMPERATURE = 0.025
 """Below it ``exp(-2 / T)`` leaves float32, and rows far from every prototype would lose their targets."""

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from tapct_core.preprocessing import InputSpec
-from training.augment import NO_AUGMENT
+from training.data.augment import NO_AUGMENT
+from training.data.views import ViewSpec, make_views
 from training.losses.dense import Correspondences, dense_loss, find_correspondences, sample_tokens
-from training.views import ViewSpec, make_views
 
 GRID, PATCH = (2, 5, 6), (4, 8, 8)
 INPUT = InputSpec(patch_size=PATCH, img_size=(8, 40, 48))

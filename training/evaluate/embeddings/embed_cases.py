@@ -31,7 +31,7 @@ from tapct_core.provenance import CODE_VERSION, feature_key
 from tapct_core.store import FeatureStore
 from tapct_core.volume import CTVolume, LabelMap
 
-from ...log import forward_flops
+from ...run.log import forward_flops
 from ..datasets.cases import Case, stamp
 from ..runs.run_folder import Outcome, RunFolder, each, reason, say
 from .rows import LoadedRow

@@ -14,7 +14,7 @@ from typing import Any
 
 from tapct_core.errors import UserError
 
-from ... import distributed
+from ...run import distributed
 from ..runs.run_folder import RunFolder, read_json, say
 
 FILE = "table.json"

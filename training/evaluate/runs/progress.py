@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from ... import distributed
-from ...log import duration
+from ...run import distributed
+from ...run.log import duration
 
 SAY_SECONDS = 15.0
 """How often progress is said where stderr is no terminal."""

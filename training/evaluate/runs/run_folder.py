@@ -32,7 +32,7 @@ from tapct_core.atomic import atomic_path
 from tapct_core.disk import DiskFullError
 from tapct_core.errors import UserError
 
-from ... import distributed
+from ...run import distributed
 from .progress import ProgressLine
 
 log = logging.getLogger(__name__)

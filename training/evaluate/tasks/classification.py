@@ -26,7 +26,7 @@ from tapct_core.cli.options import count
 from tapct_core.errors import UserError
 from tapct_core.store import FeatureStore
 
-from ... import distributed
+from ...run import distributed
 from ..datasets import luna16, scan_labels
 from ..datasets.labelled import Labelled
 from ..embeddings.embed_cases import announce_needs, embed_cases

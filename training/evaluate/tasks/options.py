@@ -11,7 +11,7 @@ from tapct_core.cli.options import count, fraction, positive
 from tapct_core.errors import UserError
 from tapct_core.sliding_windows import OVERLAP
 
-from ... import distributed
+from ...run import distributed
 from ..embeddings.embed_cases import open_store
 from ..embeddings.rows import LoadedRow, Row, load_rows
 from ..runs.run_folder import RunFolder
