@@ -33,7 +33,7 @@ synthetic_lesions synthetic samples
 preprocessing crops cpu_kernels vit
 encoders
 sliding_windows features
-provenance store_files store embedding_state embedding archive
+provenance store_files store_format store embedding_state embedding archive
 matching
 probe
 delineation

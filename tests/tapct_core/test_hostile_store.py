@@ -12,8 +12,9 @@ import pytest
 
 from tapct_core.errors import UserError
 from tapct_core.provenance import canonical
-from tapct_core.store import FeatureStore, _seal, load_features, save_features
+from tapct_core.store import FeatureStore, load_features, save_features
 from tapct_core.store_files import sums_of
+from tapct_core.store_format import _seal
 
 from .hostile import run_child
 from .test_store import ARRAYS, assert_same, make_map
