@@ -140,15 +140,13 @@ def _check_scale(hu: np.ndarray, promised: bool) -> None:
 
 def _read_plane(s: Slice, offset: float = 0.0) -> tuple[np.ndarray, Rescale]:
     """HU of one slice (row, column) int16 with ``offset`` added, and its rescale. Raises UserError as above."""
-    from pydicom.pixels import pixel_array
-
     rows, columns = s.size
     try:
         dataset = _opened(s.path, s.frames * rows * columns * 8)
         _know_syntax(dataset)
         _need_decoder(dataset, s.path.name)
         require_size(dataset, rows, columns, s.path.name, s.frame or 0, s.frames)
-        stored = dataset.pixel_array if s.frame is None else pixel_array(dataset, index=s.frame)
+        stored = _stored(dataset, s)
         rescale = _rescale_of(dataset if s.frame is None else s.header)
         # pydicom drops what is too much; a whole row of it means that the header's size is wrong.
         encapsulated = dataset.file_meta.TransferSyntaxUID.is_encapsulated
@@ -165,6 +163,26 @@ def _read_plane(s: Slice, offset: float = 0.0) -> tuple[np.ndarray, Rescale]:
         raise
     except Exception:  # decoders and a broken file can raise anything; their words help nobody
         raise UserError(f"{s.path.name} is truncated or damaged: its pixels cannot be read; copy it again") from None
+
+
+def _stored(dataset: Any, s: Slice) -> np.ndarray:
+    """The stored values of a slice (row, column).
+
+    pydicom takes the low bits of each cell. Old files keep their values in the high ones (HighBit 15 of 12 bits), and
+    some say so and do not: the cells tell, for bits below the values are empty. Standard: DICOM PS3.5 8.1.1.
+    """
+    from pydicom.pixels import pixel_array
+
+    cell, used = number(dataset, "BitsAllocated", 16), number(dataset, "BitsStored", 16)
+    high = number(dataset, "HighBit", used - 1)
+    if high != used - 1 and 0 < used <= high < cell and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        kept = dataset.BitsStored, dataset.HighBit
+        dataset.BitsStored, dataset.HighBit = int(cell), int(cell) - 1
+        whole = pixel_array(dataset, index=s.frame)
+        dataset.BitsStored, dataset.HighBit = kept
+        if not (whole & ((1 << int(high - used + 1)) - 1)).any():
+            return (whole << int(cell - 1 - high)) >> int(cell - used)
+    return dataset.pixel_array if s.frame is None else pixel_array(dataset, index=s.frame)
 
 
 @lru_cache(maxsize=1)

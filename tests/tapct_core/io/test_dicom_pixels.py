@@ -32,6 +32,28 @@ def test_rescale_is_taken_slice_by_slice(write, real_slices):
     assert np.array_equal(load_ct(write(rescale, folder="scaled")).hu, expected)
 
 
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize(("high", "filled"), [(15, 0), (13, 0), (13, 0xC000), (11, 0xB000)])
+def test_values_lie_where_the_high_bit_says(write, real_slices, signed, high, filled):
+    """Twelve bits below ``high``; bits above may hold an overlay."""
+    expected = load_ct(write(folder="plain")).hu
+
+    def lift(dataset, number):
+        stored = real_slices[number].pixel_array.astype(int) - (1024 if signed else 0)
+        cells = (((stored & 0xFFF) << (high - 11)) | filled) & 0xFFFF
+        dataset.PixelData = cells.astype(np.uint16).tobytes()
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, high, signed
+        dataset.RescaleIntercept = 0 if signed else -1024
+
+    assert np.array_equal(load_ct(write(lift, folder="lifted")).hu, expected)
+
+
+def test_a_high_bit_that_is_wrong_does_not_move_the_values(write):
+    expected = load_ct(write(folder="plain")).hu
+    wrong = write(lambda dataset, number: setattr(dataset, "HighBit", 15) or setattr(dataset, "BitsStored", 12))
+    assert np.array_equal(load_ct(wrong).hu, expected)
+
+
 @pytest.mark.parametrize("words", ["hu", "HU ", "Hounsfield", "HOUNSFIELD UNITS"])
 def test_hu_may_be_spelled_out(write, words):
     expected = load_ct(write(folder="plain")).hu
