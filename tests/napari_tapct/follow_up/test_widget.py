@@ -224,10 +224,10 @@ def test_removing_a_time_point_with_findings_asks_first(docked, monkeypatch):
     answer = [QMessageBox.No]
     monkeypatch.setattr(QMessageBox, "question", lambda *words: asked.append(words[2]) or answer[0])
     before = study_json(widget.editor.study)
-    assert not widget.study_bar.remove("b")
+    assert not widget.study_bar.timepoints.remove("b")
     assert study_json(widget.editor.study) == before and "1 lesion (L1)" in asked[0]
     answer[0] = QMessageBox.Yes
-    assert widget.study_bar.remove("b")
+    assert widget.study_bar.timepoints.remove("b")
     assert [t.name for t in widget.editor.study.timepoints] == ["a"] and "b" not in viewer.layers
     assert all("b" not in lesion.findings for lesion in widget.editor.study.lesions)
     widget.undo()
@@ -240,16 +240,16 @@ def test_a_date_decides_the_order_and_one_that_another_scan_has_is_asked_about(d
     bar, editor = widget.study_bar, widget.editor
     answers = [QMessageBox.No]
     monkeypatch.setattr(QMessageBox, "question", lambda *_: answers[0])
-    bar.give_date("b", "2024-01-01")
+    bar.timepoints.give_date("b", "2024-01-01")
     assert [t.date for t in editor.study.timepoints] == ["2024-01-01", "2024-02-01"]
     answers[0] = QMessageBox.Yes
-    bar.give_date("b", "2024-01-01")
+    bar.timepoints.give_date("b", "2024-01-01")
     assert [t.date for t in editor.study.timepoints] == ["2024-01-01", "2024-01-01"]
-    bar.give_date("b", "2023-05-06")
+    bar.timepoints.give_date("b", "2023-05-06")
     assert [t.name for t in editor.study.timepoints] == ["b", "a"] and editor.timepoint == "a"
     for wrong in ("00000000", "2024-02-30", "yesterday"):
         with pytest.raises(UserError, match="not a date"):
-            bar.give_date("b", wrong)
+            bar.timepoints.give_date("b", wrong)
 
 
 def test_undated_scans_change_places_by_the_menu_and_dates_that_rise_do_not(docked):
@@ -264,22 +264,22 @@ def test_undated_scans_change_places_by_the_menu_and_dates_that_rise_do_not(dock
     assert editor.timepoint_of(widget.session.active) == "b" and editor.timepoint == "a"
     widget.undo()
     assert [t.name for t in editor.study.timepoints] == ["a", "b"]
-    bar.give_date("a", "2024-01-01")
-    bar.give_date("b", "2024-02-01")
+    bar.timepoints.give_date("a", "2024-01-01")
+    bar.timepoints.give_date("b", "2024-02-01")
     assert not [words for words in menu_of(bar) if "was before" in words]
 
 
 def menu_of(bar) -> dict:
     """The time points' menu as it would be shown now, by its lines."""
-    bar.timepoints_button.menu().aboutToShow.emit()
-    return {action.text(): action for action in bar.timepoints_button.menu().actions()}
+    bar.timepoints.menu().aboutToShow.emit()
+    return {action.text(): action for action in bar.timepoints.menu().actions()}
 
 
 def test_removing_one_without_findings_does_not_ask(docked, monkeypatch):
     viewer, widget = docked
     open_two(viewer, widget)
     monkeypatch.setattr(QMessageBox, "question", lambda *words: pytest.fail("asked"))
-    assert widget.study_bar.remove("b") and [t.name for t in widget.editor.study.timepoints] == ["a"]
+    assert widget.study_bar.timepoints.remove("b") and [t.name for t in widget.editor.study.timepoints] == ["a"]
 
 
 @pytest.mark.parametrize("version", [1, 2])

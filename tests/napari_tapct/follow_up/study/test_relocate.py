@@ -84,10 +84,10 @@ def test_a_study_whose_folder_moved_opens_again_from_the_window(make_napari_view
     with qtbot.waitSignal(bar.opened, timeout=LONG):
         bar.open_study(study)
     assert "first, second" in bar.state.text() and "Locate" in bar.state.text()
-    bar._fill_menu()
-    assert "Locate first …" in [action.text() for action in bar.timepoints_button.menu().actions()]
+    bar.timepoints._fill_menu()
+    assert "Locate first …" in [action.text() for action in bar.timepoints.menu().actions()]
     with qtbot.waitSignal(bar.opened, timeout=LONG):
-        bar.locate("first", new / "renamed.nii.gz")
+        bar.timepoints.locate("first", new / "renamed.nii.gz")
     QApplication.processEvents()
     assert editor.scan_of("first") is not None and editor.scan_of("second") is not None
     assert [t.name for t in editor.study.timepoints] == ["first", "second"] and "Locate" not in bar.state.text()
