@@ -31,6 +31,7 @@ from ..losses.ibot import ibot_loss
 from ..losses.koleo import koleo_loss
 from ..losses.sinkhorn import KEEP, MIN_TEMPERATURE, CentredTargets, SinkhornTargets
 from ..run.distributed import all_reduce_mean
+from ..run.limit import TEMPERATURE, WEIGHT, Limit, limited
 from .ema import update_average
 from .projection_heads import HeadSpec, ProjectionHead
 
@@ -39,22 +40,22 @@ from .projection_heads import HeadSpec, ProjectionHead
 class LossSpec:
     """Weights of the losses (0 leaves one out) and how targets are made."""
 
-    dino: float = 1.0
-    ibot: float = 1.0
-    koleo: float = 0.1
-    dense: float = 0.0
+    dino: float = limited(1.0, WEIGHT)
+    ibot: float = limited(1.0, WEIGHT)
+    koleo: float = limited(0.1, WEIGHT)
+    dense: float = limited(0.0, WEIGHT)
     centring: Literal["sinkhorn", "softmax"] = "sinkhorn"
-    student_temperature: float = 0.1
-    centre_momentum: float = 0.9
-    entropy_target: float = 0.0
+    student_temperature: float = limited(0.1, TEMPERATURE)
+    centre_momentum: float = limited(0.9, Limit(0, 1, below=True))
+    entropy_target: float = limited(0.0, Limit(0, 1, below=True))
     """Share of ln K that the teacher's mean entropy is steered to by sharpening it; 0 leaves the schedule alone."""
-    sharpest: float = 0.25
+    sharpest: float = limited(0.25, Limit(0, 1, above=True))
     """The steered temperature is never under this part of the schedule's."""
-    koleo_group: int = 0
+    koleo_group: int = limited(0, Limit(0, 10**6))
     """Crops among which KoLeo looks for neighbours; 0: the micro-batch. Fix it to compare batch sizes."""
-    dense_points: int = 128
-    dense_temperature: float = 0.1
-    dense_guard_mm: float = 10.0
+    dense_points: int = limited(128, Limit(1, 10**6))
+    dense_temperature: float = limited(0.1, TEMPERATURE)
+    dense_guard_mm: float = limited(10.0, Limit(0, 1000))
     dense_positives: Literal["teacher", "student"] = "teacher"
 
     def __post_init__(self) -> None:

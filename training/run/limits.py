@@ -1,4 +1,4 @@
-"""What every number of a config may be: its range in a table, and how it must stand to others.
+"""What every number of a config may be: its range in a table (a loss' own beside it), and how it must stand to others.
 
 ``check(config)`` refuses, in one line that names the key, what no run can mean: a value outside its range (NaN and
 infinity are outside all of them), and pairs that contradict each other. The upper ends are generous: they are there to
@@ -7,50 +7,23 @@ catch a slip of the keyboard or a unit, not to say what is wise.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from tapct_core.errors import UserError
 
 from ..losses.sinkhorn import MIN_TEMPERATURE
-
-
-@dataclass(frozen=True)
-class Limit:
-    """Numbers from ``low`` to ``high``; ``above`` leaves the lower end out, ``below`` the upper one.
-
-    Of a list every entry must lie inside; ``order``: "up" where it must not descend, "strictly up" where its entries
-    must differ too.
-    """
-
-    low: float
-    high: float
-    above: bool = False
-    below: bool = False
-    order: str = ""
-
-    def admits(self, value: float) -> bool:
-        """Whether one number lies inside."""
-        over = value > self.low if self.above else value >= self.low
-        return math.isfinite(value) and over and (value < self.high if self.below else value <= self.high)
-
-    def words(self) -> str:
-        """The range in words: "above 0 and at most 1"."""
-        low = f"{'above' if self.above else 'at least'} {self.low:g}"
-        return f"{low} and {'below' if self.below else 'at most'} {self.high:g}"
-
+from ..network.student_teacher import LossSpec
+from .limit import Limit
 
 COUNT = Limit(1, 10**9)
 COUNT_OR_NONE = Limit(0, 10**9)
 SIZE = Limit(1, 4096)
 CHANCE = Limit(0, 1)
 SHARE = Limit(0, 1, above=True, order="up")
-WEIGHT = Limit(0, 1000)
 HU = Limit(-32768, 32767, order="strictly up")
 FACTOR = Limit(0, 100, above=True, order="up")
-TEMPERATURE = Limit(MIN_TEMPERATURE, 10)
 
 LIMITS: dict[str, Limit] = {
     "seed": Limit(0, 2**63 - 1),
@@ -103,18 +76,7 @@ LIMITS: dict[str, Limit] = {
     "heads.hidden": Limit(1, 2**20),
     "heads.bottleneck": Limit(1, 2**20),
     "heads.layers": Limit(1, 32),
-    "loss.dino": WEIGHT,
-    "loss.ibot": WEIGHT,
-    "loss.koleo": WEIGHT,
-    "loss.dense": WEIGHT,
-    "loss.student_temperature": TEMPERATURE,
-    "loss.centre_momentum": Limit(0, 1, below=True),
-    "loss.entropy_target": Limit(0, 1, below=True),
-    "loss.sharpest": Limit(0, 1, above=True),
-    "loss.koleo_group": Limit(0, 10**6),
-    "loss.dense_points": Limit(1, 10**6),
-    "loss.dense_temperature": TEMPERATURE,
-    "loss.dense_guard_mm": Limit(0, 1000),
+    **{f"loss.{f.name}": f.metadata["limit"] for f in fields(LossSpec) if "limit" in f.metadata},
     "optim.lr": Limit(0, 1, above=True),
     "optim.lr_batch": Limit(0, 10**7),
     "optim.min_lr": Limit(0, 1),
