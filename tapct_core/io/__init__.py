@@ -20,17 +20,18 @@ from ..errors import UserError
 from ..files import open_regular
 from ..geometry import axis_codes
 from ..volume import CTVolume, LabelMap
-from . import dicom, itk, nifti
+from . import dicom, nifti
 from .checks import unpacked_head
 from .dicom import SeriesInfo, list_series
 from .inventory import Row, inventory
 from .labels import save_labels
+from .readers import HEAD_BYTES, reader_of
+from .suffixes import BY_FORMAT
 from .zipped import MAGIC, unzipped
 
 __all__ = ["Row", "SeriesInfo", "inventory", "list_series", "load_ct", "load_labels", "save_labels", "scan_info"]
 
-FORMATS = "NIfTI (.nii, .nii.gz), DICOM, NRRD or MetaImage (.mha, .mhd)"
-HEAD_BYTES = 4096
+FORMATS = " or ".join(f"{name} ({', '.join(suffixes)})" for name, suffixes in BY_FORMAT.items())
 
 
 def load_ct(
@@ -70,7 +71,7 @@ def _read_ct(
     with _in_one_line(path):
         if kind == "dicom":
             return dicom.read_ct(path, series, hu_offset, phase, resample)
-        return nifti.read_ct(path, hu_offset) if kind == "nifti" else itk.read_ct(path, kind, hu_offset)
+        return (reader_of(_head_of(path)) or _not_read(path)).read_ct(path, hu_offset)
 
 
 def load_labels(path: str | os.PathLike) -> LabelMap:
@@ -87,7 +88,7 @@ def load_labels(path: str | os.PathLike) -> LabelMap:
     if kind == "dicom":
         raise UserError(f"{path.name} is DICOM; label maps are read from NIfTI, NRRD or MetaImage, so convert it first")
     with _in_one_line(path):
-        return nifti.read_labels(path) if kind == "nifti" else itk.read_labels(path, kind)
+        return (reader_of(_head_of(path)) or _not_read(path)).read_labels(path)
 
 
 def scan_info(path: str | os.PathLike, series: str | None = None, **how) -> dict[str, object]:
@@ -119,6 +120,17 @@ def kind_of(path: Path) -> str:
         raise UserError(f"{path} does not exist; check the path")
     if path.is_dir():
         return "dicom"
+    head = _head_of(path)
+    reader = reader_of(head)
+    if reader is not None:
+        return reader.kind_of(head)
+    if head.startswith(MAGIC):
+        return "zip"
+    return "dicom" if dicom.is_dicom(head) else _not_read(path)
+
+
+def _head_of(path: Path) -> bytes:
+    """The first bytes of a file, unpacked where it is a packed NIfTI. Raises UserError where there are none."""
     try:
         with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
@@ -128,14 +140,8 @@ def kind_of(path: Path) -> str:
         raise UserError(f"{path.name} is empty; copy it again")
     if head[:2] == b"\x1f\x8b":
         head = unpacked_head(path, HEAD_BYTES)
-        return "nifti" if nifti.header_size(head) else _not_read(path)
-    if nifti.header_size(head):
-        return "nifti"
-    if head.startswith(MAGIC):
-        return "zip"
-    if dicom.is_dicom(head):
-        return "dicom"
-    return itk.kind_of(head) or _not_read(path)
+        return head if nifti.kind_of(head) else _not_read(path)
+    return head
 
 
 @contextmanager

@@ -126,9 +126,7 @@ def _meta_of(file: BinaryIO) -> bytes:
     return file.read(start + 12 + min(length, HEADER_BYTES))
 
 
-def _inflated(
-    path: Path, file: BinaryIO, tags: list[str] | None, pixel_bytes: int, pixels: bool, reads: int
-) -> Any:
+def _inflated(path: Path, file: BinaryIO, tags: list[str] | None, pixel_bytes: int, pixels: bool, reads: int) -> Any:
     """The data set behind the meta header, inflated up to what it may take."""
     from pydicom.dataset import FileDataset
     from pydicom.filereader import read_dataset, read_partial

@@ -165,6 +165,4 @@ def _check_column(positions: np.ndarray, heights: np.ndarray, slices: list[Slice
     lean = np.linalg.norm(sideways - sideways[0], axis=1).max()
     degrees = np.degrees(np.arctan2(np.linalg.norm(sideways[-1] - sideways[0]), heights[-1] - heights[0]))
     reason = f"gantry tilt of {degrees:.1f} degrees" if degrees > 0.1 else "their in-plane positions differ"
-    raise NoGridError(
-        f"the slices do not stand square above each other ({reason}, {lean:.1f} mm)", "a rectangular"
-    )
+    raise NoGridError(f"the slices do not stand square above each other ({reason}, {lean:.1f} mm)", "a rectangular")

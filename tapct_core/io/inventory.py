@@ -14,11 +14,11 @@ import numpy as np
 
 from ..errors import UserError
 from ..patient_key import patient_key
-from . import itk, nifti
 from .dicom_frames import frames_of
 from .dicom_groups import one_stack
 from .dicom_slices import Slice, date_of, is_ct_image, plane_of, quiet, read_header, text
 from .dicom_stack import stack
+from .readers import HEAD_BYTES, reader_named, reader_of
 from .suffixes import suffix_of
 
 
@@ -112,8 +112,8 @@ def _of_file(path: Path, folder: Path) -> Row:
     where = path.relative_to(folder)
     try:
         with open(path, "rb") as file:
-            kind = itk.kind_of(file.read(4096))
-        source = itk.read_source(path, kind) if kind else nifti.read_source(path)
+            reader = reader_of(file.read(HEAD_BYTES)) or reader_named(path)
+        source = reader.read_source(path)
     except (UserError, OSError) as error:
         return _row(where, problem=str(error))
     spacing = tuple(round(float(s), 4) for s in np.linalg.norm(source.file_affine[:3, :3], axis=0))

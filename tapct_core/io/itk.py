@@ -27,12 +27,12 @@ RATIO = {"raw": 1, "deflate": DEFLATE_RATIO, "bzip2": 50_000}
 """The most bytes that one stored byte can hold; bzip2 packs constant data about 45,000 to 1."""
 
 
-def read_ct(path: Path, kind: str, hu_offset: float | None = None) -> CTVolume:
+def read_ct(path: Path, hu_offset: float | None = None) -> CTVolume:
     """One NRRD or MetaImage file -> CTVolume in HU, ``hu_offset`` added on a person's word.
 
     Raises UserError for what :mod:`tapct_core.io` refuses.
     """
-    raw, scale, source, fields = _read(path, kind)
+    raw, scale, source, fields = _read(path)
     modality = fields.get("modality", "").removeprefix("MET_MOD_").upper()
     if modality not in ("", "CT", "OTHER", "UNKNOWN"):
         raise UserError(f"{path.name} is not a CT: its header says modality {modality}; choose a CT")
@@ -40,33 +40,33 @@ def read_ct(path: Path, kind: str, hu_offset: float | None = None) -> CTVolume:
     return CTVolume(house_array(hounsfield(raw, *scale, path.name, hu_offset), orientation), geometry, source)
 
 
-def read_labels(path: Path, kind: str) -> LabelMap:
+def read_labels(path: Path) -> LabelMap:
     """One NRRD or MetaImage file -> LabelMap; names from 3D Slicer's segment keys, else from the sidecar."""
-    raw, scale, source, fields = _read(path, kind)
+    raw, scale, source, fields = _read(path)
     if scale != (1.0, 0.0):
         raw = raw * scale[0] + scale[1]
     orientation, geometry = place(source.file_shape, source.file_affine, path.name)
-    names, colours = _slicer_segments(fields) if kind == "nrrd" else ({}, {})
+    names, colours = _slicer_segments(fields) if source.kind == "nrrd" else ({}, {})
     if not names and not colours:
         names, colours = read_sidecar(path)
     return LabelMap(house_array(whole_labels(raw, path.name), orientation), geometry, source, names, colours)
 
 
-def read_source(path: Path, kind: str) -> Source:
+def read_source(path: Path) -> Source:
     """Grid and place of a file, from its header alone. Raises UserError as :func:`read_ct` does."""
-    return _layout(path, kind)[1]
+    return _layout(path)[1]
 
 
-def _read(path: Path, kind: str) -> tuple[np.ndarray, tuple[float, float], Source, dict[str, str]]:
+def _read(path: Path) -> tuple[np.ndarray, tuple[float, float], Source, dict[str, str]]:
     """Stored values (x, y, z), their slope and intercept, the Source, and the header's fields, keys in lower case."""
-    layout, source, fields, after = _layout(path, kind)
+    layout, source, fields, after = _layout(path)
     raw = _values(path, layout, after).reshape(source.file_shape, order="F")
     return raw, layout.scale, source, fields
 
 
-def _layout(path: Path, kind: str) -> tuple[Layout, Source, dict[str, str], int]:
+def _layout(path: Path) -> tuple[Layout, Source, dict[str, str], int]:
     """What the header says, checked: the layout, the Source, the fields, and where data attached to it begin."""
-    fields, after = text_header(path, kind)
+    kind, fields, after = text_header(path)
     try:
         layout = (nrrd_layout if kind == "nrrd" else metaimage_layout)(path, fields)
     except UserError:

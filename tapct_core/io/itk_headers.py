@@ -67,10 +67,11 @@ def kind_of(head: bytes) -> str:
     return "metaimage" if b"=" in first and first.startswith(keys) and b"DimSize" in head[:4096] else ""
 
 
-def text_header(path: Path, kind: str) -> tuple[dict[str, str], int]:
-    """The header's fields (keys in lower case) and the byte at which data attached to it begin."""
+def text_header(path: Path) -> tuple[str, dict[str, str], int]:
+    """The kind of a file, its header's fields (keys in lower case), and the byte at which data attached to it begin."""
     with open(path, "rb") as file:
         head = file.read(HEADER_LIMIT)
+    kind = kind_of(head)
     fields: dict[str, str] = {}
     position = 0
     while position < len(head):
@@ -93,7 +94,7 @@ def text_header(path: Path, kind: str) -> tuple[dict[str, str], int]:
             break
         if kind == "metaimage" and key.strip() == "ElementDataFile":
             break
-    return fields, position
+    return kind, fields, position
 
 
 def _unescaped(value: str) -> str:

@@ -53,6 +53,11 @@ def header_size(head: bytes) -> int:
     return 0
 
 
+def kind_of(head: bytes) -> str:
+    """ "nifti" for the first bytes of such a file, unpacked; else ""."""
+    return "nifti" if header_size(head) else ""
+
+
 def read_ct(path: Path, hu_offset: float | None = None) -> CTVolume:
     """One NIfTI file -> CTVolume in HU, ``hu_offset`` added on a person's word.
 

@@ -1,5 +1,8 @@
-"""Which suffix is which format: the one table. A format is *read* by content, whatever a file is called (``kind_of``);
-names only say what to write, what to offer in a dialog, and what a scan is called."""
+"""Which suffix is which format, and which file here reads it: the one table.
+
+A format is *read* by content, whatever a file is called (:mod:`.readers`); names only say what to write, what to offer
+in a dialog, and what a scan is called.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ BY_FORMAT = {
     "MetaImage": (".mha", ".mhd"),
     "DICOM": (".dcm", ".dicom", ".ima"),
 }
-VOLUME_FILES = BY_FORMAT["NIfTI"] + BY_FORMAT["NRRD"] + BY_FORMAT["MetaImage"]
+READ_BY = {"NIfTI": "nifti", "NRRD": "itk", "MetaImage": "itk"}
+"""The module that reads files that are one volume each."""
+VOLUME_FILES = tuple(suffix for name in READ_BY for suffix in BY_FORMAT[name])
 """Files that are one volume each, or its header; a DICOM file is mostly one slice of many."""
 WRITTEN = {".nii.gz": "NIfTI", ".nii": "NIfTI", ".nrrd": "NRRD", ".mha": "MetaImage"}
 """What label maps are written as."""
