@@ -23,6 +23,7 @@ COUNT, BLOCKS = 2500, 5
 MEMORY = 96 << 20
 """Bytes that reading a mutated file of a few kB may hold at its peak."""
 EXTREMES = [b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"nan "]
+VOLUMES = ("nii", "nii.gz", "nrrd", "nrrd gzip", "nrrd list", "mha", "mha deflate", "mha list")
 WORDS = [b"-1", b"0", b"1e308", b"nan", b"99999999999", b"", b"none", b"\n", b":", b"=", b"("]
 
 
@@ -67,13 +68,25 @@ def sources(name: str, values: np.ndarray, folder: Path) -> tuple[bytes, int]:
         return path.read_bytes(), 352 if name == "nii" else 10_000
     if name == "dicom":
         return writing.ct_slice(values[:, :, 0].T, 0), 900
+    if name.endswith("list"):  # the header alone, its slices in files beside it
+        for k in range(values.shape[2]):
+            (folder / f"{k}.raw").write_bytes(values[:, :, k].tobytes(order="F"))
+        whole = writing.volume_file(name.removesuffix(" list"), values)
+        names = "".join(f"{k}.raw\n" for k in range(values.shape[2]))
+        if name.startswith("nrrd"):
+            whole = whole[: whole.index(b"\n\n") + 1] + f"data file: LIST\n{names}".encode()
+        else:
+            whole = whole[: whole.index(b"LOCAL\n")] + f"LIST\n{names}".encode()
+        return whole, len(whole)
     whole = writing.volume_file(name, values)
     return whole, whole.index(b"\n\n" if name.startswith("nrrd") else b"LOCAL\n") + 8
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(BLOCKS))
-@pytest.mark.parametrize("name", ["nii", "nii.gz", "nrrd", "nrrd gzip", "mha", "mha deflate", "dicom"])
+@pytest.mark.parametrize(
+    "name", ["nii", "nii.gz", "nrrd", "nrrd gzip", "nrrd list", "mha", "mha deflate", "mha list", "dicom"]
+)
 def test_a_mutated_file_is_a_volume_or_a_line(tmp_path, values, name, block):
     whole, head = sources(name, values, tmp_path)
     folder = tmp_path / "series"
@@ -107,7 +120,7 @@ def test_a_mutated_file_is_a_volume_or_a_line(tmp_path, values, name, block):
 
 
 def test_the_sources_are_read_whole(tmp_path, values):
-    for name in ("nii", "nii.gz", "nrrd", "nrrd gzip", "mha", "mha deflate"):
+    for name in VOLUMES:
         (tmp_path / "scan").write_bytes(sources(name, values, tmp_path)[0])
         volume = load_ct(tmp_path / "scan")
         assert np.array_equal(volume.source.orientation.undo(volume.hu), np.maximum(values, -1024)), name
