@@ -3,7 +3,8 @@
     python scripts/calibrate_matching.py --data ../shared/data --encoder none
 
 Cases that go wrong must be among those learned from: besides STANDARD and HARD follow-ups there are extreme
-ones, lesions that have left the field of view, random places without a lesion, and another patient's scan.
+ones, another breath with the field of view cut through a lung, lesions that have left the field of view, random
+places without a lesion, and another patient's scan.
 Every patient's figures come from regressions that have not seen that patient. Writes the calibration into the
 package and the reliability curves to docs/results/matching_confidence_ENCODER.md and .png. With ``--rows FILE``
 what was measured is kept pair by pair, so that a run that was stopped goes on where it was.
@@ -40,10 +41,14 @@ PATIENTS = (
     "ct/pyradiomics_lung2", "ct_limbs/sts_003", "ct_limbs/sts_024",
 )  # fmt: skip
 EXTREME = replace(HARD, deformation_mm=(25.0, 30.0), noise_hu=(60.0, 90.0), keep_z=(0.4, 0.6))
-SPECS = {"STANDARD": STANDARD, "HARD": HARD, "EXTREME": EXTREME}
+BREATHING = replace(
+    STANDARD, rotation_deg=1.0, shift_mm=2.0, deformation_mm=(12.0, 20.0), keep_z=(0.9, 1.0), keep_x=(0.45, 0.7)
+)
+"""Another breath on the same table, the field of view cut through the body, as where a scan was planned on one lung."""
+SPECS = {"STANDARD": STANDARD, "HARD": HARD, "EXTREME": EXTREME, "BREATHING": BREATHING}
 RIGHT_MM = 10.0
-FALSE_CALLS = 0.04
-"""Share of the lesions that are there which may be called not found."""
+FALSE_CALLS = 0.045
+"""Share of the lesions that are there which may be called not found; of patients left out it is a little more."""
 
 
 class Kind(NamedTuple):

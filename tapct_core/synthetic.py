@@ -31,7 +31,7 @@ class FollowUpSpec:
     ``rotation_deg`` and ``shift_mm`` are the largest about and along each axis; ``deformation_mm`` the largest
     displacement of the smooth part; ``kernel_mm`` the sigma of a blur, negative for sharpening;
     ``contrast`` how much enhancement may change (0 = not at all); ``keep_z`` the share of the baseline's
-    length that is scanned again.
+    length that is scanned again, ``keep_x`` of its width, from a side chosen at random.
     """
 
     rotation_deg: float = 10.0
@@ -43,6 +43,7 @@ class FollowUpSpec:
     in_plane_scale: Range = (0.9, 1.1)
     contrast: float = 0.0
     keep_z: Range = (0.75, 0.95)
+    keep_x: Range = (1.0, 1.0)
 
 
 STANDARD = FollowUpSpec()
@@ -162,7 +163,7 @@ def _draw_motion(geometry: Geometry, spec: FollowUpSpec, rng: np.random.Generato
 
 
 def _follow_up_grid(geometry: Geometry, motion: Motion, spec: FollowUpSpec, rng: np.random.Generator) -> Geometry:
-    """The second scan's grid: axis-aligned to the scanner, round the patient's new place, cropped along z."""
+    """The second scan's grid: axis-aligned to the scanner, round the patient's new place, cropped along z and x."""
     spacing = np.array(geometry.spacing_mm) * rng.uniform(*spec.in_plane_scale)
     spacing[0] = rng.uniform(*spec.slice_mm)
     size = np.array(geometry.shape) * np.array(geometry.spacing_mm)
@@ -172,6 +173,10 @@ def _follow_up_grid(geometry: Geometry, motion: Motion, spec: FollowUpSpec, rng:
     middle = motion.centre_mm + motion.shift_mm
     slack = (size[0] - kept[0]) / 2
     middle = middle + np.array([0.0, 0.0, rng.uniform(-slack, slack)])
+    if spec.keep_x != (1.0, 1.0):
+        kept[2] *= rng.uniform(*spec.keep_x)
+        shape[2] = max(1, round(kept[2] / spacing[2]))
+        middle = middle + np.array([rng.choice((-1, 1)) * (size[2] - kept[2]) / 2, 0.0, 0.0])
     first = middle - ((shape - 1) / 2 * spacing)[::-1]
     return Geometry.from_spacing(tuple(shape), tuple(spacing), first)
 

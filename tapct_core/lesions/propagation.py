@@ -103,7 +103,7 @@ def run_all(
     names = [timepoint.name for timepoint in study.timepoints if timepoint.name in scans]
     of_one = 1 + len(study.lesions)
     for number, name in enumerate(names):
-        step, volume = Step(name), scans.volume(name)
+        step = Step(name)
         for source in sources(study, name):
             if cancelled():
                 return
@@ -120,7 +120,7 @@ def run_all(
         for place, lesion in enumerate(study.lesions, start=2):
             if cancelled():
                 return
-            step.masks.update(grown(study, lesion, name, volume, scans.features(name), step.notes))
+            step.masks.update(grown(study, lesion, name, scans, step.notes))
             report(number * of_one + min(place, of_one), len(names) * of_one)
         step.put_into(study)
         report((number + 1) * of_one, len(names) * of_one)  # also where lesions took over marks
@@ -157,20 +157,20 @@ def sources(study: Study, timepoint: str) -> list[str]:
     return sorted(found, key=study.order, reverse=True)
 
 
-def grown(
-    study: Study, lesion: Lesion, timepoint: str, volume: CTVolume, features: FeatureMap | None, notes: list[str]
-) -> dict[str, Grown]:
+def grown(study: Study, lesion: Lesion, timepoint: str, scans: Scans, notes: list[str]) -> dict[str, Grown]:
     """A mask for a lesion that has a place here and none yet; why there is none goes into ``notes``."""
     finding = lesion.findings.get(timepoint)
     if finding is None or not finding.present or not _unmeasured(finding):
         return {}
-    from .grow import grow_mask  # scipy and torch, which nothing else here needs
+    from .growing_on import earlier_mask, grow_on  # scipy and torch, which nothing else here needs
 
+    place, volume = finding.point_lps_mm, scans.volume(timepoint)
+    before = earlier_mask(study, lesion, timepoint, place, lambda name: scans.volume(name) if name in scans else None)
     try:
-        mask = grow_mask(volume, finding.point_lps_mm, features)
+        mask = grow_on(volume, place, scans.features(timepoint), before)
         measured = mask.measure(volume)
         believed = check_measurement(mask, measured, volume, earlier_measurement(study, lesion, timepoint))
-        return {lesion.uid: Grown(finding.point_lps_mm, mask, measured, believed)}
+        return {lesion.uid: Grown(place, mask, measured, believed)}
     except UserError as error:
         notes.append(f"{lesion.name} at {timepoint} is not measured: {error}")
         return {}

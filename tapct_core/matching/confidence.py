@@ -22,7 +22,9 @@ PLACE_SIGNS = (
     "similarity", "ncc", "cycle_mm", "votes_cycle_mm", "votes_spread_mm", "margin", "leads", "off_prior_mm",
     "prior_spread_mm", "inside_mm", "agreement",
 )  # fmt: skip
-PRESENCE_SIGNS = ("core_ncc", "core_excess", "contrast", "stands_out", "kept", "core_faded", "ncc")
+PRESENCE_SIGNS = (
+    "core_ncc", "core_excess", "contrast", "stands_out", "kept", "core_faded", "ncc", "similarity", "cycle_mm",
+)  # fmt: skip
 
 _SHELLS_MM = np.arange(0.0, 22.0, 1.0)
 _SIZES_MM = (3, 4, 5, 6, 8, 11, 14)

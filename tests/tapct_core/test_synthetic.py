@@ -103,6 +103,17 @@ def test_slices_noise_and_crop(ct):
     assert difference[inside].std() == pytest.approx(35, rel=0.05)
 
 
+def test_a_field_of_view_is_cut_through_the_body_from_one_side(ct):
+    """As where a scan was planned on one lung: half as wide, and one side of what was there is still its side."""
+    spec = replace(QUIET, rotation_deg=0.0, shift_mm=0.0, in_plane_scale=(1.0, 1.0), contrast=0.0)
+    whole, cut = (make_follow_up(ct, replace(spec, keep_x=share), seed=4, lesions=0) for share in ((1, 1), (0.5, 0.5)))
+    wide, narrow = (made.follow_up.geometry for made in (whole, cut))
+    assert narrow.shape[:2] == wide.shape[:2] and narrow.shape[2] == pytest.approx(wide.shape[2] / 2, abs=1)
+    ends = [[grid.to_world(np.array((0, 0, x)))[0] for x in (0, grid.shape[2] - 1)] for grid in (wide, narrow)]
+    kept = [abs(a - b) < 1.5 * wide.spacing_mm[2] for a, b in zip(*ends, strict=True)]
+    assert sorted(kept) == [False, True]
+
+
 def test_no_lesion_hangs_in_the_air_between_two_legs():
     rng = np.random.default_rng(0)
     hu = np.full((40, 60, 120), -1000, np.int16)

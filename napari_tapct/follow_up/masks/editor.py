@@ -11,7 +11,7 @@ from superqt.utils import QSignalDebouncer
 
 from tapct_core.errors import UserError
 from tapct_core.lesions import Finding, Lesion, new_uid
-from tapct_core.lesions.measurement_check import earlier_measurement
+from tapct_core.lesions.timepoints import snapshot
 
 from ...callbacks import living
 from ...jobs import Job, JobBar, sentence
@@ -172,7 +172,9 @@ class MaskEditor(QWidget):
     def _start_growing(self, lesion: Lesion, work: list[tuple[str, Scan, Point]], into: Callable) -> Job:
         """Grows masks of one lesion at places (LPS mm) of scans; ``into`` takes the change that keeps them."""
 
-        before = [earlier_measurement(self.editor.study, lesion, name) for name, _, _ in work]
+        study = snapshot(self.editor.study)
+        scans = {one.name: self.editor.scan_of(one.name) for one in study.timepoints}
+        volumes = {name: scan.volume for name, scan in scans.items() if scan is not None}
 
         def function(job: Job) -> list[Grown]:
             found: list[Grown] = []
@@ -180,7 +182,8 @@ class MaskEditor(QWidget):
                 if job.cancelled():
                     break
                 job.report(i, len(work))
-                found.append(grown_at(name, scan, point, before[i] or (found[-1].measurement if found else None)))
+                found.append(grown_at(study, lesion.uid, name, scan, point, volumes.get))
+                found[-1].put_into(study, lesion.uid)  # into the copy: what is grown next starts from it
             return found
 
         def done(found: list[Grown]) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from tapct_core.errors import UserError
 from tapct_core.lesions import Mask, Study
-from tapct_core.lesions.measurement_check import check_measurement
+from tapct_core.lesions.measurement_check import check_measurement, earlier_measurement
 
 from .painting import finding_of
 
 if TYPE_CHECKING:
     from tapct_core.lesions.finding import Plausibility
+    from tapct_core.lesions.growing_on import VolumeOf
     from tapct_core.lesions.recist import Measurement, Point
 
     from ...scan import Scan
@@ -37,13 +38,19 @@ class Grown:
             study.put_mask(uid, self.timepoint, self.mask, self.measurement, plausibility=self.plausibility)
 
 
-def grown_at(timepoint: str, scan: Scan, point: Point, before: Measurement | None) -> Grown:
-    """The mask round a place (LPS mm) of a scan, judged by what the lesion measured ``before``; takes a while."""
-    from tapct_core.lesions.grow import grow_mask
+def grown_at(study: Study, uid: str, timepoint: str, scan: Scan, point: Point, volume_of: VolumeOf) -> Grown:
+    """The mask of a lesion round a place (LPS mm) of a scan; takes a while.
 
+    It starts from the lesion's earlier mask, if that fits better than what stands out at the place, and is judged by
+    what the lesion measured there. ``volume_of`` gives the volume of a time point's scan, None where it is not open.
+    """
+    from tapct_core.lesions.growing_on import earlier_mask, grow_on
+
+    lesion, volume = study.lesion(uid), scan.volume
     try:
-        mask = grow_mask(scan.volume, point, scan.features)
-        measured = mask.measure(scan.volume)
-        return Grown(timepoint, point, mask, measured, check_measurement(mask, measured, scan.volume, before))
+        mask = grow_on(volume, point, scan.features, earlier_mask(study, lesion, timepoint, point, volume_of))
+        measured = mask.measure(volume)
+        believed = check_measurement(mask, measured, volume, earlier_measurement(study, lesion, timepoint))
+        return Grown(timepoint, point, mask, measured, believed)
     except UserError as error:
         return Grown(timepoint, point, why_not=str(error))

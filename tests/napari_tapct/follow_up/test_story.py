@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 from tapct_core.io import load_ct
+from tapct_core.lesions.carried import Carried
 from tapct_core.lesions.grow import grow_mask
+from tapct_core.lesions.growing_on import grow_on
 from tapct_core.lesions.study_file import load_study, study_json
 
 COMMON = """
@@ -213,11 +215,13 @@ def _check_study(saved, pair) -> None:
         np.testing.assert_allclose(lesion.findings["first"].point_lps_mm, place, atol=1.3)  # one voxel and a pixel
     first = saved.lesions[0].findings
     np.testing.assert_allclose(first["second"].point_lps_mm, pair.places[0] + pair.shift_mm, atol=1.5)
-    for name, path in (("first", pair.before), ("second", pair.after)):
-        volume = load_ct(path)
-        mask = grow_mask(volume, first[name].point_lps_mm)
-        np.testing.assert_array_equal(first[name].mask.to_array(), mask.to_array())
-        assert first[name].mask_by == "grown"
+    before, after = load_ct(pair.before), load_ct(pair.after)
+    mask = grow_mask(before, first["first"].point_lps_mm)
+    np.testing.assert_array_equal(first["first"].mask.to_array(), mask.to_array())
+    carried = Carried.to(mask, before, first["first"].point_lps_mm, first["second"].point_lps_mm)
+    mask = grow_on(after, first["second"].point_lps_mm, None, carried)
+    np.testing.assert_array_equal(first["second"].mask.to_array(), mask.to_array())
+    assert first["first"].mask_by == first["second"].mask_by == "grown"
 
 
 def _check_table(path: Path, saved, pair) -> None:
