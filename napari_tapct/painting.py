@@ -249,7 +249,9 @@ class Painting:
         layer = event.source
         scan = self._session().scan_of(layer)
         if scan is not None:
-            self._remember(Stroke(ref(scan), tuple(edit_of(atom) for atom in event.value)))
+            stroke = Stroke(ref(scan), tuple(edit_of(atom) for atom in event.value))
+            stroke.put(layer, back=False)  # a polygon, a fill or a script: napari tells first and paints then
+            self._remember(stroke)
             self.strokes_changed.emit(scan)
 
     def _on_result_painted(self, event: Any) -> None:

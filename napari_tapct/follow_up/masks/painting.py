@@ -164,6 +164,7 @@ class MaskStrokes:
         if scan is None or not boxes:
             return
         self._strokes.append(Stroke(ref(layer), edits))
+        self._strokes[-1].put(layer, back=False)  # a polygon, a fill or a script: napari tells first and paints then
         before = self._layers.mask_of(scan, self.uid)
         known = [self._boxes[scan]] if scan in self._boxes else [before.box] if before is not None else []
         self._boxes[scan] = _around([*known, *boxes])

@@ -380,6 +380,19 @@ def test_an_export_in_the_middle_of_an_update_writes_what_the_last_stroke_says(d
     assert written[z, y, x] == 0 and (written != older).any()
 
 
+def test_a_polygon_is_in_the_layer_when_the_segmentation_reads_it(docked, qtbot):
+    """napari says that a polygon was painted before it paints it."""
+    viewer, widget = docked
+    z, y, x = centre_on(viewer, widget.session.active)
+    layer = widget.painting.strokes(widget.session.active)
+    seen = []
+    widget.painting.strokes_changed.connect(lambda scan: seen.append(int(layer.data[z, y, x])))
+    layer.paint_polygon([(z, y - 4, x - 4), (z, y - 4, x + 4), (z, y + 4, x + 4), (z, y + 4, x - 4)], 2)
+    layer.paint((z, y, x), 1)
+    layer.fill((z, y, x), 3)
+    assert seen == [2, 1, 3]
+
+
 def test_one_key_goes_to_the_slice_where_a_stroke_would_help_most(docked, qtbot):
     viewer, widget = docked
     assert not widget.next_button.isEnabled()
