@@ -2,6 +2,11 @@
 
 Columns are standardised over the patient's body, with a floor under the deviation and clipped to +-CLIP: a column that
 hardly varies must not outweigh all others. Classes weigh the same, and within a class its strokes, not their voxels.
+
+A few strokes of background never show all that is background: fat, bone and gut that nobody painted would look like
+nothing at all, and go to the class with the nearer tokens. So places without a stroke stand for background too, with
+the weight of two strokes, since most of a patient is none of what is painted; what is painted, and they happen to
+hit, outweighs them where it belongs. Learning from positive and unlabelled places: Elkan & Noto, KDD 2008, 213.
 """
 
 from __future__ import annotations
@@ -24,6 +29,13 @@ from .marks import Marks
 CLIP = 5.0
 TOKEN_FLOOR, HU_FLOOR = 0.1, 0.05
 """Least deviation of a column: of tokens, in medians of theirs; of HU's hat functions, which run from 0 to 1."""
+TOKEN_SHARE = 0.25
+"""What a token's column counts for beside one of HU. They are hundreds, and a stroke covers two or three tokens. On
+dev patients Dice at 1 / 3 / 5 slices was 0.40 / 0.67 / 0.77 at 1, 0.45 / 0.73 / 0.75 at 0.4, 0.44 / 0.72 / 0.80 at
+0.2, and 0.42 / 0.72 / 0.80 by HU alone; with places that nobody painted 0.33 / 0.67 / 0.78 at 1, 0.53 / 0.75 / 0.81
+at 0.25, and 0.52 / 0.74 / 0.79 by HU alone."""
+UNPAINTED, UNPAINTED_STROKES = 600, 2
+"""Cells without a stroke that stand for background, and the weight of how many strokes of it they have."""
 PER_CLASS = 600
 """Cells a class that are learned from, shared out among its strokes."""
 INVERSE_PENALTY, START_PENALTY = 0.05, 1.0
@@ -44,7 +56,7 @@ class Columns:
 
     @cached_property
     def tokens(self) -> np.ndarray | None:
-        """Standardised tokens (Z, Y, X, C) float32; None where there are none."""
+        """Standardised tokens (Z, Y, X, C) float32, times TOKEN_SHARE; None where there are none."""
         if self.features is None or not self.features.dim:
             return None
         flat = self.features.tokens.reshape(-1, self.features.dim)
@@ -55,7 +67,7 @@ class Columns:
         mean, std = some.mean(axis=0), some.std(axis=0)
         std = np.maximum(std, max(TOKEN_FLOOR * float(np.median(std)), 1e-6))
         rows = np.clip((self.features.tokens.astype(np.float32) - mean) / std, -CLIP, CLIP)
-        return np.nan_to_num(rows, copy=False)
+        return np.nan_to_num(rows, copy=False) * np.float32(TOKEN_SHARE)
 
     @cached_property
     def hu_standard(self) -> tuple[np.ndarray, np.ndarray]:
@@ -126,11 +138,26 @@ class Head:
 
 
 def fitted(columns: Columns, marks: Marks) -> Head:
-    """Learned from painted cells by logistic regression."""
+    """Learned by logistic regression from painted cells and, where one class is background, from unpainted ones."""
     chosen = chosen_cells(marks.index, marks.strokes)
-    x, index, strokes = columns.at(marks.cells[chosen]), marks.index[chosen], marks.strokes[chosen]
+    cells, index, strokes = marks.cells[chosen], marks.index[chosen], marks.strokes[chosen]
+    if marks.background is not None:
+        others = unpainted_cells(columns.grid, marks.cells)
+        cells = np.concatenate([cells, others])
+        index = np.concatenate([index, np.zeros(len(others), index.dtype)])
+        strokes = np.concatenate([strokes, strokes.max() + 1 + np.arange(len(others)) % UNPAINTED_STROKES])
+    x = columns.at(cells)
     start = Pooled.of(x, index).discriminant(START_PENALTY)
     return Head(*fit_logistic(x, index, strokes, *start, INVERSE_PENALTY))
+
+
+def unpainted_cells(grid: WorkGrid, painted: np.ndarray) -> np.ndarray:
+    """UNPAINTED of the body's cells, by chance, less those that are ``painted``: a further stroke leaves the rest. Of
+    twice as many the flatter half: a place half in one tissue and half in another speaks for neither."""
+    some = np.random.default_rng(0).choice(grid.size, min(grid.size, 2 * UNPAINTED), replace=False)
+    _, slope, _ = grid.maps[0]
+    flat = some[np.argsort(slope[some], kind="stable")[: -(-len(some) // 2)]]
+    return np.setdiff1d(flat, painted)
 
 
 def chosen_cells(index: np.ndarray, strokes: np.ndarray) -> np.ndarray:

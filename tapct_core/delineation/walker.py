@@ -22,8 +22,9 @@ from .multigrid import Cancel, Level, Spacing, both, levels, solve
 EDGE_HU = (-1000.0, 400.0)
 """Differences beyond these ends are none: within air, and within bone."""
 SMOOTH_MM = 1.0
-FLOOR = 1e-2
-"""What an edge weighs at the least, as a share of one in a flat image: no voxel is cut off from all others."""
+FLOOR = 1e-3
+"""What an edge weighs at the least, as a share of one in a flat image: no voxel is cut off from all others. On dev
+patients 0.01 came to a Dice of 0.52 / 0.73 / 0.80 at 1 / 3 / 5 slices, this to 0.53 / 0.76 / 0.81."""
 BETA_OF_NOISE, BETA_HU = 2.0, (10.0, 40.0)
 LEAST_TIE = 1e-3
 """The least share of its tie that an unsure prior keeps, so that every voxel hears something."""

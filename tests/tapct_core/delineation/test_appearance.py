@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tapct_core.delineation.appearance import CLIP, PER_CLASS, Columns, chosen_cells, fitted
+from tapct_core.delineation import appearance
+from tapct_core.delineation.appearance import (
+    CLIP,
+    PER_CLASS,
+    UNPAINTED,
+    Columns,
+    chosen_cells,
+    fitted,
+    unpainted_cells,
+)
 from tapct_core.delineation.grid import WorkGrid
 from tapct_core.delineation.marks import read_marks
 from tapct_core.embedding import embed
@@ -83,6 +92,39 @@ def test_what_was_painted_is_recognised(scan):
             own = truth[columns.grid.body] == value
             assert found[own, k].mean() > 0.5 > found[~own, k].mean()
     np.testing.assert_array_equal(found, fitted(columns, marks).probabilities(columns))
+
+
+def test_what_nobody_painted_speaks_for_background(scan, monkeypatch):
+    """Strokes of one organ and of background: a tissue that is neither looks like background."""
+    volume, truth, strokes = scan
+    hu = np.where(truth == 2, 115, volume.hu).astype(np.int16)  # nearer to the organ's 110 than to the trunk's 30
+    bone = np.zeros(truth.shape, bool)
+    bone[:, 30:38, 20:36] = True
+    hu[bone] = 600
+    volume = CTVolume(hu, volume.geometry)
+    columns = Columns(WorkGrid.of(volume), None)
+    labels = np.where(strokes.labels == 2, 0, strokes.labels)
+    marks = read_marks(columns.grid, replace(strokes, labels=labels))
+    inside = bone[columns.grid.body]
+    said = fitted(columns, marks).probabilities(columns)[inside, 0]
+    monkeypatch.setattr(appearance, "UNPAINTED", 0)
+    alone = fitted(columns, marks).probabilities(columns)[inside, 0]
+    assert np.median(said) > 0.7 and said.mean() > alone.mean() + 0.05
+    monkeypatch.undo()
+    nameless = read_marks(columns.grid, replace(strokes, labels=labels, names={}))
+    assert nameless.background is None
+    with_nothing = fitted(columns, nameless).probabilities(columns)[inside]
+    assert with_nothing.shape[1] == 2
+
+
+def test_another_stroke_leaves_the_unpainted_that_were_chosen():
+    grid = WorkGrid.of(trunk()[0])
+    first = unpainted_cells(grid, np.arange(50))
+    more = unpainted_cells(grid, np.arange(grid.size // 2))
+    assert np.isin(more, first).all() and UNPAINTED >= len(first) > len(more) > 0
+    slope = grid.maps[0][1]
+    assert slope[first].max() < np.quantile(slope, 0.6)
+    assert len(unpainted_cells(grid, np.arange(grid.size))) == 0
 
 
 def test_strokes_share_a_class_and_classes_are_capped():
