@@ -38,7 +38,7 @@ def fine_labels(
     """
     first, last = max(0, tile.start - 1), min(labels.shape[0], tile.stop + 1)
     voxels = slice(first * grid.block[0], min(last * grid.block[0], grid.volume.hu.shape[0]))
-    part = np.maximum(labels[first:last], 0)
+    part = labels[first:last]
     out = grid.up(labels[first:last] + 1, first).astype(np.uint8)
     if grid.block != (1, 1, 1):
         band = _band(part, painted, grid) & grid.body[first:last]
@@ -49,9 +49,11 @@ def fine_labels(
 
 
 def _band(labels: np.ndarray, painted: np.ndarray, grid: WorkGrid) -> np.ndarray:
-    """Cells at a border, and round strokes that the coarse grid does not follow."""
+    """Cells at a border of two classes, the body's surface being none, and round strokes that the coarse grid does not
+    follow."""
     cross = ndimage.generate_binary_structure(3, 1)
-    band = ndimage.maximum_filter(labels, footprint=cross) != ndimage.minimum_filter(labels, footprint=cross)
+    lowest = np.where(labels < 0, np.iinfo(labels.dtype).max, labels)
+    band = ndimage.maximum_filter(labels, footprint=cross) > ndimage.minimum_filter(lowest, footprint=cross)
     voxel = np.argwhere(painted)
     if len(voxel):
         cell = tuple((voxel // grid.block).T)
@@ -88,7 +90,7 @@ def _walk(
     index = np.nonzero(mask)
     seeds = painted[inner][index].astype(np.int32)
     near = np.unique(labels[tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)])
-    classes = np.union1d(near, np.unique(seeds[seeds > 0]) - 1).astype(int)
+    classes = np.union1d(near[near >= 0], np.unique(seeds[seeds > 0]) - 1).astype(int)
     if len(classes) < 2:
         return
     lookup = np.zeros(probabilities.shape[1] + 1, np.int32)
@@ -112,7 +114,8 @@ def _interpolated(
 ) -> np.ndarray:
     """Probabilities (m, len(classes)) at the voxels ``index`` of a box, interpolated linearly between cells.
 
-    A cell whose label is not the likeliest, being tidied away, counts as sure of its label.
+    A cell whose label is not the likeliest, being tidied away, counts as sure of its label; one outside the body says
+    nothing.
     """
     own = grid.cells[first : first + len(labels)].ravel()
     flat = labels.ravel()
