@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import UserError
 from ..io import load_labels
@@ -37,6 +36,8 @@ def parts_of(name: str, region: Region) -> list[tuple[str, Region]]:
 
     Crumbs, below a hundredth of the largest part, are no lesions of their own and stay with the largest.
     """
+    from scipy import ndimage
+
     labelled, _ = ndimage.label(region.mask, CORNERS)
     sizes = np.bincount(labelled.ravel())
     sizes[0] = 0
