@@ -256,7 +256,7 @@ def test_another_recipe_in_the_same_folder_is_refused(store, tiny, tmp_path, cap
 
 def test_a_checkpoint_that_does_not_fit_is_said_at_once_and_tried_again(store, tiny, tmp_path, monkeypatch, capsys):
     """The disk is full for the first two saves: training goes on, and the third attempt stands."""
-    from training import checkpoint
+    from training.run import checkpoint
 
     real, calls = checkpoint._crc32, []
 
@@ -277,7 +277,7 @@ def test_a_checkpoint_that_does_not_fit_is_said_at_once_and_tried_again(store, t
 
 
 def test_an_end_that_cannot_be_saved_is_one_line(store, tiny, tmp_path, monkeypatch, capsys):
-    from training import checkpoint
+    from training.run import checkpoint
 
     def full(path):
         raise OSError(28, "No space left on device")

@@ -22,6 +22,7 @@ from ..data.crop_store import CropStore
 from ..data.sampler import BatchPlan
 from . import distributed
 from .config import Config, save_config
+from .dotted import flat
 from .settings import build, read_yaml
 
 
@@ -64,14 +65,6 @@ def recipe(config: Config) -> dict:
     # the same global batch may be cut otherwise on resuming
     values["batch"] = "global"
     return values
-
-
-def flat(values: dict, prefix: str = "") -> dict:
-    """Nested dicts -> one with dotted keys."""
-    out = {}
-    for key, value in values.items():
-        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return out
 
 
 def data_facts(store: CropStore, plan: BatchPlan) -> dict:

@@ -33,6 +33,7 @@ from tapct_core.disk import DiskFullError
 from tapct_core.errors import UserError
 
 from ...run import distributed
+from ...run.dotted import flat
 from .progress import ProgressLine
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class RunFolder:
             there = read_json(file)
             if there.get("task") != task:
                 raise UserError(f"{self.path} holds a run of {there.get('task')}; choose another --out for {task}")
-            old, new = _flat(there.get("settings", {})), _flat(mine["settings"])
+            old, new = flat(there.get("settings", {})), flat(mine["settings"])
             changed = [
                 f"{name} was {old.get(name)}, now {new.get(name)}"
                 for name in sorted({*old, *new})
@@ -266,10 +267,3 @@ def _gather(run: RunFolder, part: str, keys: Mapping[str, str]) -> Outcome:
         else:
             outcome.results[id] = record["result"]
     return outcome
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        out |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return out
