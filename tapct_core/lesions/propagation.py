@@ -165,7 +165,7 @@ def grown(study: Study, lesion: Lesion, timepoint: str, scans: Scans, notes: lis
     from .growing_on import earlier_mask, grow_on  # scipy and torch, which nothing else here needs
 
     place, volume = finding.point_lps_mm, scans.volume(timepoint)
-    before = earlier_mask(study, lesion, timepoint, place, lambda name: scans.volume(name) if name in scans else None)
+    before = earlier_mask(study, lesion, timepoint, place, lambda name: _volume(scans, name))
     try:
         mask = grow_on(volume, place, scans.features(timepoint), before)
         measured = mask.measure(volume)
@@ -174,6 +174,14 @@ def grown(study: Study, lesion: Lesion, timepoint: str, scans: Scans, notes: lis
     except UserError as error:
         notes.append(f"{lesion.name} at {timepoint} is not measured: {error}")
         return {}
+
+
+def _volume(scans: Scans, name: str) -> CTVolume | None:
+    """An earlier scan, None where it is not at hand or can no longer be read: a mask can be grown without it."""
+    try:
+        return scans.volume(name) if name in scans else None
+    except UserError:
+        return None
 
 
 def to_verify(study: Study) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 
 from tapct_core.embedding import embed
 from tapct_core.errors import UserError
-from tapct_core.lesions import Finding, Lesion, Study, Timepoint, propagation
+from tapct_core.lesions import Finding, Lesion, Study, Timepoint, growing_on, propagation
 from tapct_core.lesions.propagation import Step, refusals, run_all, summary, to_verify
 from tapct_core.lesions.timepoints import snapshot
 from tapct_core.lesions.tracking import propose
@@ -114,6 +114,30 @@ def test_grown_masks_carry_how_far_they_are_believed_and_history_counts(scans, s
     first.findings["after"].mask = first.findings["after"].measurement = None
     (_, later) = run_all(again, scans)
     assert later.masks[first.uid].plausibility.value < 0.5 and first.findings["after"].doubtful
+
+
+def test_a_mask_starts_from_the_earlier_one_and_not_where_that_scan_cannot_be_read(scans, study, monkeypatch):
+    """The earlier scan's file is gone: what was placed by hand is all the same measured."""
+    pair, lesion, starts = moved_pair(), study.lesions[0], []
+    real = growing_on.grow_on
+    monkeypatch.setattr(growing_on, "grow_on", lambda *args: starts.append(args[-1]) or real(*args))
+    list(run_all(study, Scans(before=scans["before"])))
+    assert starts == [None] * 3, "there is nothing before the first scan"
+    study.move(lesion.uid, "after", tuple(pair.places[0] + pair.shift_mm), "AB")
+
+    class Moved(Scans):
+        def volume(self, name):
+            if name == "before":
+                raise UserError("no such file")
+            return super().volume(name)
+
+    for at_hand in (scans, Moved(scans)):
+        notes: list[str] = []
+        found = propagation.grown(study, lesion, "after", at_hand, notes)[lesion.uid]
+        assert notes == [] and found.measurement.long_axis_mm == pytest.approx(18, abs=3)
+    carried, none = starts[3:]
+    assert carried.mask is lesion.findings["before"].mask and carried.volume is pair.before and none is None
+    np.testing.assert_allclose(carried.motion[:3, 3], pair.shift_mm, atol=1e-6)
 
 
 def test_the_run_stops_when_asked_and_says_why_something_is_missing(scans, study):
