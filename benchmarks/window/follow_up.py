@@ -123,9 +123,9 @@ def turn(folder: Path) -> dict:
     places = json.loads((folder / "places.json").read_text())
     watch, rows, doing = Watch(), {}, {}
 
-    def key(which, count: bool = True) -> None:
-        QTest.keyClick(canvas, which, Qt.ShiftModifier)
-        doing["keys"] += count
+    def key(which, held=Qt.ShiftModifier) -> None:
+        QTest.keyClick(canvas, which, held)
+        doing["keys"] += 1
         settle(0.01)
 
     def begin(step: str) -> None:
@@ -179,9 +179,10 @@ def turn(folder: Path) -> dict:
         key(Qt.Key_J)
         wait(lambda: search.is_ready)
         finding = editor.finding()
-        if finding is None or finding.decided:
-            break  # what is left is a measurement, which a reader redraws or confirms
-        key(Qt.Key_A if widget.decide.accept_button.isEnabled() else Qt.Key_X)
+        if finding is not None and finding.decided:  # what is left are axes in doubt; a reader who agrees confirms them
+            key(Qt.Key_M, Qt.ControlModifier | Qt.ShiftModifier)
+        else:
+            key(Qt.Key_A if widget.decide.accept_button.isEnabled() else Qt.Key_X)
     end()
 
     begin("undo")

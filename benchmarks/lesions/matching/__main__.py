@@ -227,7 +227,7 @@ def table(rows: dict[str, Tally]) -> str:
     """One table; a preparation that an earlier row already did is not repeated, so only first uses count."""
     header = [
         "method", "mean mm", "median", "p90", "≤ 5 mm %", "≤ 10 mm %", "≤ min(r,10) %", "top 3 ≤ 10 mm %",
-        "confidence AUC", "CPU s a click", "CPU s to prepare",
+        "confidence AUC", "> 10 mm at > 90 %", "CPU s a click", "CPU s to prepare",
     ]  # fmt: skip
     lines = []
     for name, tally in rows.items():
@@ -244,7 +244,9 @@ def table(rows: dict[str, Tally]) -> str:
              f"{100 * (errors <= 5).mean():.0f} ({low5:.0f}–{high5:.0f})",
              f"{100 * right.mean():.0f}",
              f"{100 * (errors <= np.minimum(radii, 10)).mean():.0f}", f"{100 * np.concatenate(tally.top3).mean():.0f}",
-             "–" if auc is None else f"{auc:.2f}", f"{np.median(tally.click_s):.3f}", f"{np.max(tally.prepare_s):.1f}"]
+             "–" if auc is None else f"{auc:.2f}",
+             int(((sure > 0.9) & ~right).sum()) if np.isfinite(sure).all() else "–",
+             f"{np.median(tally.click_s):.3f}", f"{np.max(tally.prepare_s):.1f}"]
         )  # fmt: skip
     return markdown_table(header, lines)
 
