@@ -109,6 +109,10 @@ _TABLE = (
         "Paint on the lesion in either view, or a new one while none is selected; pressed again: done",
     ),
     (
+        "Follow-up", "calipers", "Control-Shift-C", "Draw axes",
+        "While this is on, a drag in either view draws the long axis, the next one the short axis; ends can be dragged",
+    ),
+    (
         "Follow-up", "confirm axes", "Control-Shift-M", "Axes are right",
         "The axes that are in doubt are right as they are drawn, and count from now on",
     ),

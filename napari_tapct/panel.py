@@ -27,3 +27,8 @@ def fit_width(widget: QWidget, column: QVBoxLayout, least: int = LEAST_WIDTH) ->
     """Makes ``widget`` wide enough for what is in its column and the scroll bar beside it."""
     bar = widget.style().pixelMetric(QStyle.PM_ScrollBarExtent)
     widget.setMinimumWidth(max(least, column.parentWidget().minimumSizeHint().width() + bar + 4))
+
+
+def pinned(widget: QWidget, part: QWidget) -> None:
+    """Puts ``part`` below the scrolling column of ``widget``: always seen, whatever else there is."""
+    widget.layout().addWidget(part)

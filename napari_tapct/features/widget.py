@@ -19,6 +19,7 @@ from ..keys import SHORTCUTS, key_button
 from ..panel import fit_width, scrolling_column
 from ..scan import Scan
 from ..session import run_for, session_of
+from ..tabs import share_dock
 from ..torch_loading import load_torch
 from .cached import is_cached
 from .embedding import EmbeddingChoice, embed_scan
@@ -49,6 +50,7 @@ class FeaturesWidget(QWidget):
         column.addWidget(self._look_box())
         column.addStretch(1)
         fit_width(self, column)
+        share_dock(self)
         self.session.scans_changed.connect(living(self.refresh))
         self.session.features_changed.connect(living(self._on_features))
         self.refresh()

@@ -156,6 +156,29 @@ class DecideBox(QGroupBox):
         self.verify_button.setEnabled(left > 0)
 
 
+class AxesRow(QWidget):
+    """The switch for axes by hand, and the way back to those of the mask."""
+
+    def __init__(self, buttons: Buttons, back: Slot) -> None:
+        super().__init__()
+        self.draw_button = buttons.make("calipers", None)
+        self.back_button = QPushButton("By the mask")
+        self.back_button.setToolTip("Takes the drawn axes at the compared scan away; the mask's count again, if any")
+        self.back_button.clicked.connect(lambda _checked: attempt(back))
+        self.words = wrapped()
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.addWidget(self.draw_button, 0, 0)
+        grid.addWidget(self.back_button, 0, 1)
+        grid.addWidget(self.words, 1, 0, 1, 2)
+        self.say("")
+
+    def say(self, words: str) -> None:
+        """What to do next with the calipers; no line for nothing."""
+        self.words.setText(words)
+        self.words.setVisible(bool(words))
+
+
 def titled(title: str, part: QWidget) -> QGroupBox:
     """A box with one part."""
     box = QGroupBox(title)

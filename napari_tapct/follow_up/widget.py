@@ -12,10 +12,12 @@ from qtpy.QtWidgets import QWidget
 from ..callbacks import living
 from ..jobs import JobBar
 from ..keys import SHORTCUTS
-from ..panel import fit_width, scrolling_column
+from ..panel import fit_width, pinned, scrolling_column
 from ..session import session_of
+from ..tabs import share_dock
 from .docks import Docks
-from .form import Buttons, DecideBox, FindBox, LesionBox, titled
+from .folding import Folding
+from .form import AxesRow, Buttons, DecideBox, FindBox, LesionBox, titled
 from .marking import Marking
 from .masks.editor import MaskEditor
 from .proposals.candidates import chosen_at_first
@@ -25,10 +27,12 @@ from .proposals.search import Search
 from .proposals.sentences import explain, surely_gone, title_of
 from .response.overview import Overview
 from .study import decisions
+from .study.axes_edits import back_to_mask
 from .study.bar import StudyBar
 from .study.editor import editor_of
 from .views.arrangement import Arrangement
 from .views.axes import MeasuredAxes
+from .views.calipers import Calipers
 from .views.lesion_points import LesionPoints
 from .views.link_bar import link_frame
 from .views.linked import LinkedView
@@ -59,6 +63,7 @@ class FollowUpWidget(QWidget):
         self.overview = Overview(self.editor)
         self._said = ""
         self._lay_out()
+        share_dock(self)
         self._docks = Docks(self, self.linked, self.overview, self.masks.done)
         self._connect()
         self.refresh()
@@ -85,10 +90,16 @@ class FollowUpWidget(QWidget):
             self.redo,
             self.go_on,
         )
+        self.study_fold = Folding("Study", self.study_bar)
+        self.study_bar.setTitle("")
+        self.study_bar.recovery.failed.connect(living(self._on_not_kept))
         masks = titled("Mask and measurement", self.masks)
-        for part in (self.study_bar, self.find, self.lesion, self.decide, masks):
+        self.axes_row = AxesRow(buttons, lambda: back_to_mask(self.editor))
+        masks.layout().insertWidget(0, self.axes_row)
+        for part in (self.study_fold, self.find, self.lesion, masks):
             column.addWidget(part)
         column.addStretch(1)
+        pinned(self, self.decide)  # it is never scrolled away
         fit_width(self, column, WIDTH)
 
     def _connect(self) -> None:
@@ -107,6 +118,10 @@ class FollowUpWidget(QWidget):
             self.session, editor, self.linked, self.points, self.find.mark_button, self._on_said, self
         )
         self.find.mark_button.toggled.connect(self.refresh)
+        draw, mark = self.axes_row.draw_button, self.find.mark_button
+        self.calipers = Calipers(editor, self.linked, self.axes, draw, self.axes_row.say, self)
+        for one, other in ((draw, mark), (mark, draw)):  # one drag or click means one thing
+            one.toggled.connect(lambda on, other=other: other.setChecked(False) if on else None)
 
     def _open_docks(self) -> None:
         """The second view beside the canvas and the table below it, once this widget is in its own dock."""
@@ -119,6 +134,8 @@ class FollowUpWidget(QWidget):
     def refresh(self, *_: object) -> None:
         """Says what is known of the selected lesion and what can be done."""
         editor, lesion = self.editor, self.editor.lesion
+        self.study_fold.say(self.study_bar.summary())
+        self.study_fold.done(bool(editor.study.lesions) and not self.study_bar.asks)
         finding, found = editor.finding(), self.search.found
         here = lesion is not None and editor.timepoint is not None
         scan = editor.scan_of(editor.timepoint)
@@ -142,6 +159,10 @@ class FollowUpWidget(QWidget):
         self.find.all_button.setEnabled(bool(editor.study.lesions) and len(editor.study.timepoints) > 1)
         self.decide.show_history(editor.undo_words, editor.redo_words)
         self.decide.show_queue(len(decisions.queue(editor.study)))
+
+    def _on_not_kept(self, _words: str) -> None:
+        """That work is not kept must be seen."""
+        self.study_fold.set_open(True)
 
     def _advice(self) -> str:
         """What to do next, while there is nothing else to say."""

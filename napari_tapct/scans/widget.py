@@ -30,6 +30,7 @@ from ..jobs import Job, JobBar, sentence
 from ..panel import fit_width, scrolling_column
 from ..session import session_of
 from ..status import StatusLine
+from ..tabs import share_dock
 from ..unfinished_box import UnfinishedBox
 from .opening import Opener, open_with
 from .window import WindowBox
@@ -66,6 +67,7 @@ class ScansWidget(QWidget):
         column.addWidget(WindowBox(self.session))
         column.addWidget(self._under_the_mouse())
         fit_width(self, column)
+        share_dock(self)
         self.session.scans_changed.connect(living(self.refresh))
         self.session.features_changed.connect(living(self._on_features))
         self.refresh()

@@ -18,6 +18,7 @@ from ..layers import placement
 from ..painting import painting_of
 from ..panel import fit_width, scrolling_column
 from ..session import run_for, session_of
+from ..tabs import share_dock
 from .class_table import ClassTable
 from .keep_box import KeepBox
 from .live import probability
@@ -50,6 +51,7 @@ class SegmentWidget(QWidget):
         column.addWidget(self.keep)
         column.addStretch(1)
         fit_width(self, column)
+        share_dock(self)
         self.segmenting.slice_done.connect(self.slice_done)
         self.segmenting.whole_done.connect(self.whole_done)
         self.segmenting.changed.connect(self.refresh)

@@ -2,6 +2,8 @@
 
 A measured lesion is a planar ROI (TID 1410) on the slice of its longest axial diameter, since viewers re-create
 axial measurements; one that is only placed is a point; one that is gone is a group without a region (TID 1501).
+Axes that a person has drawn are a group of measurements each with its own line (TID 1501, 300 and 320): in the image
+that they were drawn on, or in the patient where they were drawn across images.
 Each says its match status and its RECIST role; a non-target one also what a person has judged of the non-targets.
 Standard: DICOM PS3.16 TID 1500, written by highdicom.
 """
@@ -35,6 +37,11 @@ SCHEME = "99TAPCT"
 """Private coding scheme (99 marks one) of the match status and what goes with it, which have no standard code here."""
 
 
+DRAWN = ("AXES", "Axes", "drawn by hand")
+ON_IMAGE_MM = 0.01
+"""Axes whose ends leave an image by less lie on it."""
+
+
 def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path, deidentified: bool = False) -> Path:
     """Write the findings of ``timepoint``, whose scan is ``volume``; returns the path.
 
@@ -65,15 +72,23 @@ def write_sr(study: Study, timepoint: str, volume: CTVolume, path: str | Path, d
 def _report(findings: list, volume: CTVolume, images: list, progressed: bool):
     import highdicom as hd
 
-    planar, others, used = [], [], {}
+    planar, others, used, kind = [], [], {}, hd.sr.ComprehensiveSR
     for lesion, found in findings:
         if not found.present:
             others.append(_absent_group(lesion, found, progressed))
             continue
+        if found.counted is not None and found.counted.drawn:
+            group, image = _drawn_group(lesion, found, volume, images, progressed)
+            others.append(group)
+            if image is None:
+                kind = hd.sr.Comprehensive3DSR
+            else:
+                used[image.SOPInstanceUID] = image
+            continue
         group, image = _planar_group(lesion, found, volume, images, progressed)
         used[image.SOPInstanceUID] = image
         planar.append(group)
-    return hd.sr.ComprehensiveSR(
+    return kind(
         evidence=list(used.values()) or images[:1],
         content=_content(planar, others),
         series_instance_uid=new_uid(),
@@ -153,7 +168,39 @@ def _absent_group(lesion: Lesion, finding: Finding, progressed: bool):
     )
 
 
-def _measurements(measured: Measurement) -> list:
+def _drawn_group(
+    lesion: Lesion, finding: Finding, volume: CTVolume, images: list, progressed: bool
+) -> tuple[Any, Any]:
+    """The lesion's group, each axis with its line, and the image that they lie on; None for lines across images."""
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    measured = finding.counted
+    axes = np.array([measured.long_axis_ends, measured.short_axis_ends])
+    slice_ = nearest_slice(axes[0].mean(axis=0), images)
+    image, frames = images[slice_], volume.source.dicom.frames
+    along, down = np.array(image.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    off = (axes - np.array(image.ImagePositionPatient, dtype=np.float64)) @ np.cross(along, down)
+    if np.abs(off).max() > ON_IMAGE_MM:
+        kind, frame = hd.sr.GraphicTypeValues3D.POLYLINE, image.FrameOfReferenceUID
+        lines, image = [hd.sr.CoordinatesForMeasurement3D(kind, ends, frame) for ends in axes], None
+    else:
+        kind, numbers = hd.sr.GraphicTypeValues.POLYLINE, [frames[slice_]] if frames else None
+        source = hd.sr.SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID, numbers)
+        size = [image.Columns, image.Rows]
+        corners = [np.clip(pixel_of(ends, image), 0, size) for ends in axes]
+        lines = [hd.sr.CoordinatesForMeasurement(kind, ends, source) for ends in corners]
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=lesion.uid, identifier=label_text(lesion.name, 1024)),
+        finding_type=codes.SCT.Lesion,
+        measurements=_measurements(measured, lines),
+        qualitative_evaluations=[*_evaluations(lesion, finding, progressed), _evaluation(*DRAWN)],
+    )
+    return group, image
+
+
+def _measurements(measured: Measurement, lines: list | None = None) -> list:
+    """``lines`` are those of the long and the short axis. What was not measured is left out."""
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
@@ -169,9 +216,13 @@ def _measurements(measured: Measurement) -> list:
     ]
     # DS holds 16 characters.
     return [
-        hd.sr.Measurement(name=name, value=round(value, 4), unit=unit, derivation=derivation)
-        for name, value, unit, derivation in rows
-    ]
+        hd.sr.Measurement(
+            name=name, value=round(value, 4), unit=unit, derivation=derivation,
+            referenced_coordinates=[lines[k]] if lines is not None and k < len(lines) else None,
+        )
+        for k, (name, value, unit, derivation) in enumerate(rows)
+        if value is not None
+    ]  # fmt: skip
 
 
 def _evaluations(lesion: Lesion, finding: Finding, progressed: bool) -> list:

@@ -151,9 +151,9 @@ def _responses(study: Study, course: Course) -> str:
         )
     said = "".join(f'<p class="undecided">{escape(words)}</p>' for words in course.responses[0].objections)
     return (
-        f'<h2>Response, {escape(study.criterion)}</h2><div class="wide"><table><tr><th>Time point</th>'
+        f'<h2>Response, {escape(study.criterion)}</h2><div class="wide"><table><thead><tr><th>Time point</th>'
         f'<th class="n">Sum, {CRITERIA[study.criterion].unit}</th>'
-        '<th class="n">From baseline</th><th class="n">From nadir</th><th>Response</th><th>Rule</th></tr>'
+        '<th class="n">From baseline</th><th class="n">From nadir</th><th>Response</th><th>Rule</th></tr></thead>'
         f"{''.join(rows)}</table></div>{said}"
     )
 
@@ -187,7 +187,7 @@ def _table(study: Study) -> str:
     )
     return (
         "<h2>Long × short axis, mm, and volume, ml</h2>"
-        f'<div class="wide"><table><tr><th>Lesion</th>{heads}</tr>{rows}</table></div>'
+        f'<div class="wide"><table><thead><tr><th>Lesion</th>{heads}</tr></thead>{rows}</table></div>'
     )
 
 

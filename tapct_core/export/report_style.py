@@ -61,10 +61,15 @@ figcaption b { color: var(--text); font-weight: 600; }
 .plot .curve { stroke: var(--c); fill: none; } .plot .mark { stroke: var(--c); fill: var(--c); }
 .plot .open { fill: var(--ground); } .plot .name, .plot .limit { fill: var(--c); } .plot .bound { stroke: var(--c); }
 footer { margin-top: 36px; border-top: 2px solid var(--line); padding-top: 10px; font-size: 12px; }
-@media print { html { font-size: 11px; } body { max-width: none; padding: 0; } .wide { overflow: visible; }
-  h2 { break-after: avoid; } tr, figure { break-inside: avoid; } figure, figure svg, .none { width: 140px; }
-  figure svg, .none { height: 140px; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
-@page { margin: 14mm; }
+@media print { html { font-size: 10px; } body { max-width: none; padding: 0; } .wide { overflow: visible; }
+  h1, h2, h3 { break-after: avoid; } tr, figure, .summary, .plot { break-inside: avoid; }
+  thead { display: table-header-group; } th { white-space: normal; padding: 3px 5px; } td { padding: 3px 5px; }
+  td.n, th.n { white-space: normal; } p, figcaption { orphans: 3; widows: 3; overflow-wrap: anywhere; }
+  .row { gap: 5mm 4.6mm; } figure, figure svg, .none { width: 43mm; } figure svg, .none { height: 43mm; }
+  section.lesion { break-inside: auto; } .plot { max-height: 90mm; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+@page { size: A4; margin: 12mm 12mm 16mm;
+  @bottom-right { content: counter(page) " / " counter(pages); font: 9px sans-serif; color: #5b6570; } }
 """
 
 

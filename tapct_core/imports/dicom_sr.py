@@ -61,6 +61,7 @@ def _group(group: Any, file: str, uid: str, number: int, series: frozenset, imag
         decided=not status.endswith(PROPOSED) and status != "proposed",
         role=role if role in ROLES else "",
         organ=_meaning(said.get("363698007")),
+        drawn=_meaning(said.get("AXES")) == "drawn by hand",
         measurements=dict(one for item in items if (one := _measurement(item)) is not None),
     )
 

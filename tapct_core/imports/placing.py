@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..lesions import Finding, Lesion, Mask, Study
+from ..lesions.calipers import drawn_axes, set_axes
 from ..lesions.measurement_check import judged
 from ..lesions.recist import Measurement
 from ..volume import CTVolume
@@ -127,6 +128,10 @@ def _shape(volume: CTVolume, found: Found) -> tuple[tuple, Mask | None, Measurem
         here = in_patient(one, volume) if isinstance(one, OnImage) else one
         if here is not None:
             drawn.append(here)
+    lines = [one.points for one in drawn if len(one.points) == 2]
+    if found.drawn and len(lines) == 2:
+        measured = drawn_axes(volume, *lines)
+        return tuple(np.mean(measured.long_axis_ends, axis=0).tolist()), None, measured
     if not drawn:
         reason = "the SEG it speaks of was not given" if found.segment else "it has no region in this scan"
         raise UserError(reason)
@@ -179,8 +184,16 @@ def _absent(study: Study, name: str, found: Found) -> str:
 
 def _present(study: Study, name: str, volume: CTVolume, found: Found, point: tuple, mask, measured) -> str:
     what = f"mask of {measured.volume_ml:.2f} ml, long axis {measured.long_axis_mm:.1f} mm" if mask else "point"
+    axes_alone = measured is not None and measured.drawn
+    if axes_alone:
+        what = f"drawn axes, {measured.long_axis_mm:.1f} × {measured.short_axis_mm:.1f} mm"
     lesion = _lesion(study, found)
     known = lesion.findings.get(name)
+    if axes_alone and known is not None and known.present and (known.measurement is None or known.decided_by == BY):
+        ends = measured.long_axis_ends, measured.short_axis_ends
+        measured = drawn_axes(volume, *ends, known.mask)  # the mask came in a file of its own
+        set_axes(study, lesion.uid, name, measured, known.decided_by or BY)
+        return f"{what}, to what was there"
     if known is not None and known.decided:
         if not known.present or known.mask is not None or mask is None:
             return "already decided there, left as it is"
@@ -190,7 +203,7 @@ def _present(study: Study, name: str, volume: CTVolume, found: Found, point: tup
     state = ("accepted" if first else "new") if found.decided else "proposed"
     lesion.findings[name] = Finding(
         state, point, mask=mask, mask_by=("person" if found.decided else "grown") if mask else "",
-        measurement=measured, **_decision(found),
+        measurement=measured, measured_by=BY if axes_alone and found.decided else "", **_decision(found),
     )  # fmt: skip
     return what + _doubts(study, lesion, name, volume)
 

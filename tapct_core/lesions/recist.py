@@ -39,17 +39,19 @@ class Measurement:
     """What a mask measures. Diameters in mm with their ends in LPS mm, volume in ml, HU over all its voxels.
 
     The long axis is the longest diameter in any axial slice, the short axis the longest chord at right
-    angles to it in that slice, ``slice_index`` (z of the array) says which.
+    angles to it in that slice, ``slice_index`` (z of the array) says which. ``drawn`` axes are a person's, in any
+    plane; then volume and HU are None where there is no mask.
     """
 
     long_axis_mm: float
     short_axis_mm: float
-    volume_ml: float
-    mean_hu: float
-    sd_hu: float
+    volume_ml: float | None
+    mean_hu: float | None
+    sd_hu: float | None
     slice_index: int
     long_axis_ends: tuple[Point, Point]
     short_axis_ends: tuple[Point, Point]
+    drawn: bool = False
 
 
 @dataclass(frozen=True)

@@ -226,17 +226,25 @@ class Study:
         by: str = "",
         plausibility: Plausibility | None = None,
     ) -> Finding:
-        """As :meth:`set_mask`, with a mask that was measured, and its measurement judged, elsewhere."""
+        """As :meth:`set_mask`, with a mask that was measured, and its measurement judged, elsewhere.
+
+        Axes that a person has drawn stay when a mask is grown round them.
+        """
         finding = self.finding(uid, timepoint)
         if finding.mask_by == "person" and not by:
             return finding
+        known = finding.measurement
+        drawn = known is not None and known.drawn and not by
+        if drawn:  # no program changes what a person has drawn
+            of_mask = {key: getattr(measurement, key) for key in ("volume_ml", "mean_hu", "sd_hu")}
+            known = replace(known, **of_mask)
         finding = replace(
             finding,
             mask=mask,
             mask_by="person" if by else "grown",
-            measurement=measurement,
+            measurement=known if drawn else measurement,
             plausibility=plausibility,
-            measured_by="",
+            measured_by=finding.measured_by if drawn else "",
             too_small=False,
         )
         self.lesion(uid).findings[timepoint] = finding

@@ -29,10 +29,11 @@ from .states import STATES
 from .study import RECIST, ROLES, Judgement, Lesion, Study, Timepoint, new_uid
 from .timepoints import calendar_date, snapshot
 
-SCHEMA, VERSION = "napari-tapct study", 3
+SCHEMA, VERSION = "napari-tapct study", 4
 """Version 2 added what a person says of the non-targets of a time point. Version 3 added the criterion, how plausible a
-measurement is and who confirmed it, reasons, comments, and what a person says of what came back. Files of earlier
-versions are read as they are."""
+measurement is and who confirmed it, reasons, comments, and what a person says of what came back. Version 4 added
+axes that a person has drawn, which have a volume and HU only where there is a mask. Files of earlier versions are read
+as they are."""
 NOTICE = "for research use only; not a diagnosis"
 LARGEST_MASK = 2**28
 """Voxels of a mask's box; more in a file is damage."""
@@ -268,10 +269,12 @@ def _built(build: Callable[[Any], Any], data: Any, where: str) -> Any:
 
 def _measurement(data: dict) -> Measurement:
     numbers = {f.name: _number(data, f.name, "") for f in fields(Measurement)[:5]}
-    if None in numbers.values() or type(data["slice_index"]) is not int:
+    drawn = data.get("drawn", False)
+    needed = ("long_axis_mm", "short_axis_mm") if drawn is True else tuple(numbers)
+    if None in (numbers[key] for key in needed) or type(data["slice_index"]) is not int or type(drawn) is not bool:
         raise ValueError("no number")
     ends = {key: tuple(_triple(end, key) for end in data[key]) for key in ("long_axis_ends", "short_axis_ends")}
-    return Measurement(**numbers, slice_index=data["slice_index"], **ends)
+    return Measurement(**numbers, slice_index=data["slice_index"], **ends, drawn=drawn)
 
 
 def _plausibility(data: dict) -> Plausibility:

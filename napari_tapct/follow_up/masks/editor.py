@@ -320,10 +320,11 @@ def _line(timepoint: str, finding: Finding) -> str:
         return f"{timepoint}: {finding.state}"
     if finding.measurement is None:
         return f"{timepoint}: {'too small to measure' if finding.too_small else 'not measured'}"
-    how = "painted" if finding.mask_by == "person" else "grown"
+    how = "drawn" if finding.measurement.drawn else "painted" if finding.mask_by == "person" else "grown"
     words = f"{timepoint}: {_measured(finding.measurement)} ({how})"
     return f"⚠ {words}\n{doubt_of(finding)}" if finding.doubtful else words
 
 
 def _measured(found: Measurement) -> str:
-    return f"{found.long_axis_mm:.1f} × {found.short_axis_mm:.1f} mm, {found.volume_ml:.2f} ml, {found.mean_hu:.0f} HU"
+    axes = f"{found.long_axis_mm:.1f} × {found.short_axis_mm:.1f} mm"
+    return axes if found.volume_ml is None else f"{axes}, {found.volume_ml:.2f} ml, {found.mean_hu:.0f} HU"

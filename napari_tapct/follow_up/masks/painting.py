@@ -182,7 +182,10 @@ def clear(study: Study, uid: str, timepoint: str) -> None:
     """Takes a finding's mask away, and what was measured by it."""
     finding = finding_of(study, uid, timepoint)
     if finding is not None:
-        study.lesion(uid).findings[timepoint] = replace(finding, mask=None, mask_by="", measurement=None)
+        kept = finding.measurement if finding.measurement is not None and finding.measurement.drawn else None
+        if kept is not None:
+            kept = replace(kept, volume_ml=None, mean_hu=None, sd_hu=None)
+        study.lesion(uid).findings[timepoint] = replace(finding, mask=None, mask_by="", measurement=kept)
 
 
 def _bounds(place: tuple[np.ndarray, ...]) -> Box:

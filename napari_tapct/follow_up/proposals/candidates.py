@@ -88,7 +88,9 @@ class CandidatePanel(QWidget):
             band = band_of(chance(candidate, self._finding))
             colour = BAND_COLOURS[band]
             card.setChecked(i == index)
-            card.setText(f"{i + 1}  {band}\n{candidate_words(candidate, self._finding)}")
+            words = candidate_words(candidate, self._finding)
+            card.setText(f"{i + 1}  {band}\n{words}")
+            card.setToolTip(f"Candidate {i + 1}, {band}: {words}. Click to look at it")  # whole, where a card cuts it
             line = f"2px solid {colour}" if i == index else f"2px solid {_faint(colour)}"
             card.setStyleSheet(f"QToolButton {{ border: {line}; border-radius: 4px; padding: 2px; }}")
 

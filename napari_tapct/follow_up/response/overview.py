@@ -38,5 +38,10 @@ class Overview(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(4, 4, 4, 4)
         row.addWidget(split)
-        self.setMinimumHeight(190)
+        self.setMinimumHeight(150)
         self.table.jump_requested.connect(self.jump_requested)
+
+    def height_for(self, rows: int) -> int:
+        """Pixels in which that many lesions are seen."""
+        margins = self.layout().contentsMargins()
+        return margins.top() + self.table.height_for(rows) + margins.bottom()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +105,17 @@ class StudyBar(QGroupBox):
         editor.changed.connect(living(self.refresh))
         self.refresh()
 
+    @property
+    def asks(self) -> bool:
+        """Whether something here waits for a person: unfinished work, lost files, scans of other patients."""
+        return self._lost or not self.unfinished_box.isHidden() or not self.others.isHidden()
+
+    def summary(self) -> str:
+        """What is open and where it is saved, in plain words."""
+        return re.sub("<[^>]*>", "", self.state.text())
+
+    _lost = False
+
     def refresh(self) -> None:
         """Says what is open and where it is saved."""
         editor, study = self.editor, self.editor.study
@@ -112,8 +124,10 @@ class StudyBar(QGroupBox):
         unopened = [t.name for t in study.timepoints if editor.scan_of(t.name) is None]
         if unopened:
             words.append(f"Not open: {', '.join(unopened)}.")
-        if missing(study):
-            lost = ", ".join(timepoint.name for timepoint in missing(study))
+        gone = missing(study)
+        self._lost = bool(gone)
+        if gone:
+            lost = ", ".join(timepoint.name for timepoint in gone)
             words.append(f"⚠ Not where the study says: {lost}. Time points ▾ has “Locate …”.")
         self.state.setText(" ".join(words))
         self.state.setToolTip(

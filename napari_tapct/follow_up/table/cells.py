@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QAbstractItemModel, QModelIndex, QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QFontMetrics, QPainter, QPainterPath, QPen
+from qtpy.QtGui import QFont, QFontMetrics, QPainter, QPainterPath, QPen
 from qtpy.QtWidgets import QComboBox, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
 from tapct_core.lesions.assessment import diameter_mm
@@ -28,7 +28,7 @@ class Cells(QStyledItemDelegate):
         return self._model.palette
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:
-        return QSize(super().sizeHint(option, index).width(), QFontMetrics(option.font).height() + 10)
+        return QSize(super().sizeHint(option, index).width(), row_height(option.font))
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
         painter.save()
@@ -146,6 +146,11 @@ class Cells(QStyledItemDelegate):
             painter.setBrush(colour if decided else ground)
             size = 3.2 if names[n] == self._model.timepoint else 2.0
             painter.drawEllipse(place, size, size)
+
+
+def row_height(font: QFont) -> int:
+    """Pixels of a row."""
+    return QFontMetrics(font).height() + 6
 
 
 def _elided(painter: QPainter, rect: QRectF, text: str, alignment: int) -> None:

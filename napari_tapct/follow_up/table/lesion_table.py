@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QEvent, QItemSelectionModel, QModelIndex, QObject, QPoint, Qt, Signal
-from qtpy.QtGui import QFontMetrics, QKeySequence
+from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
     QHBoxLayout,
     QHeaderView,
     QInputDialog,
-    QLabel,
+    QLineEdit,
     QMenu,
     QTableView,
     QVBoxLayout,
@@ -21,10 +21,12 @@ from tapct_core.lesions import ROLES, Lesion
 
 from ...callbacks import living
 from ...keys import SHORTCUTS
+from ..folding import ElidedLabel
 from ..study.editor import StudyEditor
 from ..study.lesion_edits import delete, relate, set_comment, set_node, set_organ, set_role
-from .cells import Cells
-from .model import COLUMNS, KEYS, ROLE_WORDS, UID, LesionModel, LesionProxy, is_open
+from .cells import Cells, row_height
+from .columns import Columns
+from .model import KEYS, ROLE_WORDS, UID, LesionModel, LesionProxy, is_open
 from .palette import Palette
 
 
@@ -43,7 +45,13 @@ class LesionTable(QWidget):
         self.model = LesionModel(editor, Palette.of(editor.session.viewer))
         self.proxy = LesionProxy()
         self.proxy.setSourceModel(self.model)
-        self.title = QLabel()
+        self.title = ElidedLabel()
+        self.words = QLineEdit()
+        self.words.setPlaceholderText("Filter")
+        self.words.setToolTip("Only lesions that say these words: in name, organ, role, state, reader or comment")
+        self.words.setClearButtonEnabled(True)
+        self.words.setMaximumWidth(140)
+        self.words.textChanged.connect(self._on_words)
         self.open_only = QCheckBox()
         self.open_only.setToolTip("Only the lesions that nobody has decided on at this time point")
         self.open_only.toggled.connect(self._on_filter)
@@ -53,10 +61,12 @@ class LesionTable(QWidget):
             SHORTCUTS["delete"].qt: self._on_delete,
         }
         self.view = self._make_view()
+        self.columns = Columns(self.view)
         self.view.installEventFilter(self)
         self.view.viewport().installEventFilter(self)
         head = QHBoxLayout()
         head.addWidget(self.title, 1)
+        head.addWidget(self.words)
         head.addWidget(self.open_only)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -83,6 +93,8 @@ class LesionTable(QWidget):
         view.setWordWrap(False)
         view.setMinimumHeight(120)
         view.verticalHeader().hide()
+        view.verticalHeader().setMinimumSectionSize(12)
+        view.verticalHeader().setDefaultSectionSize(row_height(view.font()))
         header = view.horizontalHeader()
         header.setHighlightSections(False)
         header.setSectionResizeMode(QHeaderView.Fixed)
@@ -90,7 +102,7 @@ class LesionTable(QWidget):
         header.setSortIndicatorClearable(True)
         header.setMinimumSectionSize(24)
         view.setSortingEnabled(True)
-        header.setSortIndicator(-1, Qt.AscendingOrder)  # the study's own order
+        view.sortByColumn(KEYS.index("name"), Qt.AscendingOrder)  # a third click on a title: the study's own order
         view.selectionModel().currentRowChanged.connect(self._on_row)
         view.clicked.connect(self._on_clicked)
         view.doubleClicked.connect(self._on_double_clicked)
@@ -127,35 +139,25 @@ class LesionTable(QWidget):
                 return index
         return QModelIndex()
 
+    def height_for(self, rows: int) -> int:
+        """Pixels in which that many rows are seen."""
+        header = self.view.horizontalHeader().sizeHint().height()
+        head = max(part.sizeHint().height() for part in (self.words, self.open_only, self.title))
+        return head + self.layout().spacing() + header + rows * row_height(self.view.font()) + 2
+
     def shown(self) -> list[str]:
         """The names of the lesions as they stand in the table."""
         return [self.proxy.index(row, 0).data() for row in range(self.proxy.rowCount())]
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Resize:
-            self._fit()
+            self.columns.fit()
         elif event.type() == QEvent.KeyPress and watched is self.view:
             act = self._acts.get("Return" if event.key() == Qt.Key_Enter else QKeySequence(event.key()).toString())
             if act is not None:
                 act()
                 return True
         return super().eventFilter(watched, event)
-
-    def _fit(self) -> None:
-        """Leaves out columns, the most dispensable first, until the others have their width."""
-        metrics = QFontMetrics(self.view.font())
-        scale = max(1.0, metrics.horizontalAdvance("0123456789") / 62)  # widths are for a 9 point font
-        widths = [round(column.width * scale) for column in COLUMNS]
-        room = self.view.viewport().width()
-        shown = set(range(len(COLUMNS)))
-        for place in sorted(shown, key=lambda i: -COLUMNS[i].spare):
-            if sum(widths[i] for i in shown) <= room or not COLUMNS[place].spare:
-                break
-            shown.discard(place)
-        for place, width in enumerate(widths):
-            self.view.setColumnHidden(place, place not in shown)
-            if KEYS[place] != "name":
-                self.view.setColumnWidth(place, width)
 
     def _on_editor_selected(self) -> None:
         index = self.row_of(self._editor.selected) if self._editor.selected is not None else QModelIndex()
@@ -172,6 +174,10 @@ class LesionTable(QWidget):
 
     def _on_filter(self, on: bool) -> None:
         self.proxy.only_open = on
+        self.refresh()
+
+    def _on_words(self, words: str) -> None:
+        self.proxy.words = tuple(words.casefold().split())
         self.refresh()
 
     def _on_clicked(self, index: QModelIndex) -> None:
@@ -265,8 +271,9 @@ class LesionTable(QWidget):
             f"QHeaderView::section {{ background: {palette.ground.name()}; color: {palette.quiet.name()};"
             f" border: none; border-bottom: 1px solid {palette.quiet.name()}; padding: 3px 6px; }}"
         )
+        self.view.verticalHeader().setDefaultSectionSize(row_height(self.view.font()))
         self.view.viewport().update()
-        self._fit()
+        self.columns.fit()
 
 
 def _with_key(name: str, title: str = "") -> str:

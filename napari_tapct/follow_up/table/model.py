@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ COLUMNS = (
     Column("name", "Lesion", "Name and organ. F2: another name", 92),
     Column("role", "RECIST", "Target, non-target or neither. Click to change it", 74, 3),
     Column("baseline", "First", "RECIST diameter where the lesion was first measured, mm", 48, 5, True),
-    Column("axes", "Long × short", "Axes at the compared time point, mm; the heavier one is RECIST's", 80, number=True),
+    Column("axes", "Long × short", "Axes at the compared time point, mm; heavy: RECIST's; ✎ by hand", 92, number=True),
     Column("volume", "ml", "Volume at the compared time point, ml", 48, 7, True),
     Column("from_baseline", "Δ first", "Change since its first RECIST diameter, per cent", 54, 2, True),
     Column("from_nadir", "Δ nadir", "Change since its smallest earlier RECIST diameter, per cent", 54, 1, True),
@@ -158,16 +159,28 @@ class LesionModel(QAbstractTableModel):
             decided = f"decided by {finding.decided_by}, {local_time(finding.decided_at)}" if finding.decided else ""
             said = state_words(self.study, lesion, self.timepoint), decided, finding.reason, finding.comment
             return "\n".join(fact for fact in said if fact)
-        return COLUMNS[KEYS.index(key)].hint
+        if key == "axes" and finding is not None and finding.measurement is not None:
+            said = f"{_axes(finding)} mm, {axes_words(finding)}"
+            return f"{said}\n{COLUMNS[KEYS.index(key)].hint}"
+        said = _axes(finding) if key == "axes" else _words(key, self._value(lesion, finding, key))
+        return f"{said}\n{COLUMNS[KEYS.index(key)].hint}"
 
 
 class LesionProxy(QSortFilterProxyModel):
-    """Sorts by what cells mean, unknown last either way; hides what needs nobody when ``only_open``."""
+    """Sorts by what cells mean, unknown last either way; hides what needs nobody when ``only_open``.
+
+    ``words``, in small letters, must all be said of a lesion that is shown.
+    """
 
     only_open = False
+    words: tuple[str, ...] = ()
 
     def filterAcceptsRow(self, row: int, parent: QModelIndex) -> bool:
         model = self.sourceModel()
+        if self.words:
+            said = said_of(model.study, model.study.lesions[row], model.timepoint)
+            if not all(word in said for word in self.words):
+                return False
         return not self.only_open or is_open(model.study, model.study.lesions[row], model.timepoint)
 
     def lessThan(self, left: QModelIndex, right: QModelIndex) -> bool:
@@ -178,7 +191,21 @@ class LesionProxy(QSortFilterProxyModel):
         if a is None or b is None:  # Qt turns the answer round for descending order
             descending = self.sortOrder() == Qt.DescendingOrder
             return (a is None and b is not None) if descending else (a is not None and b is None)
-        return a.casefold() < b.casefold() if isinstance(a, str) else a < b
+        return natural(a) < natural(b) if isinstance(a, str) else a < b
+
+
+def natural(words: str) -> list[tuple[int, int, str]]:
+    """What words sort by, as a person counts: L2 before L10."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", words.casefold())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def said_of(study: Study, lesion: Lesion, timepoint: str | None) -> str:
+    """All that the table says of a lesion in words, in small letters."""
+    finding = lesion.findings.get(timepoint or "")
+    by = (finding.decided_by, finding.comment, finding.reason) if finding is not None else ()
+    facts = lesion.name, lesion.organ, lesion.role, "node" if lesion.node else "", state_words(study, lesion, timepoint)
+    return "\n".join((*facts, *by)).casefold()
 
 
 def is_open(study: Study, lesion: Lesion, timepoint: str | None) -> bool:
@@ -230,7 +257,15 @@ def _axes(finding: Finding | None) -> str:
     measured = finding.measurement if finding is not None and finding.present else None
     if measured is None:
         return "too small" if finding is not None and finding.too_small else NOTHING
-    return f"{'⚠ ' if finding.doubtful else ''}{measured.long_axis_mm:.1f} × {measured.short_axis_mm:.1f}"
+    kind = "⚠ " if finding.doubtful else "✎ " if measured.drawn else ""
+    return f"{kind}{measured.long_axis_mm:.1f} × {measured.short_axis_mm:.1f}"
+
+
+def axes_words(finding: Finding) -> str:
+    """Which kind of axes a measured finding has."""
+    if finding.measurement.drawn:
+        return f"drawn by {finding.measured_by or finding.decided_by or 'a person'}"
+    return "of a painted mask" if finding.mask_by == "person" else "of a grown mask"
 
 
 def _course_words(study: Study, lesion: Lesion) -> list[str]:

@@ -1,4 +1,4 @@
-"""The measured axes of the selected lesion, drawn where they were measured; in another colour while in doubt."""
+"""The axes of the selected lesion, drawn where they were measured; a person's and doubtful ones in other colours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .position import ScanView
 
 NAME = "axes"
-MEASURED, IN_DOUBT = "#ffd166", "#ff7b6b"
+MEASURED, DRAWN, IN_DOUBT = "#ffd166", "#7bdff2", "#ff7b6b"
 WIDTH_MM, IN_DOUBT_MM = 0.5, 1.0
 
 
@@ -72,6 +72,22 @@ class MeasuredAxes:
         for side in self._sides:
             self._draw(side)
 
+    def preview(self, number: int, lines: list[np.ndarray]) -> None:
+        """Draws lines (each (2, 3) LPS mm) in one of the two views until :meth:`refresh`: what a hand is drawing."""
+        side = self._sides[number]
+        view = side.view()
+        if view is not None:
+            self._put(side, view, lines, MEASURED, WIDTH_MM)
+            self._show(side)
+
+    def _put(self, side: Side, view: ScanView, lines: Any, colour: str, width_mm: float) -> None:
+        ends = np.array([[view.drawn(np.array(end)) for end in line] for line in lines])
+        side.middle = ends[0].mean(axis=0)
+        layer = self._layer(side)
+        layer.data = np.stack([ends[:, 0], ends[:, 1] - ends[:, 0]], axis=1) / METRE
+        layer.edge_color = colour
+        layer.edge_width = width_mm / METRE
+
     def _draw(self, side: Side) -> None:
         view, lesion = side.view(), self.editor.lesion
         finding = lesion.findings.get(side.timepoint() or "") if lesion is not None else None
@@ -79,12 +95,8 @@ class MeasuredAxes:
         side.middle = None
         if view is not None and measured is not None:
             axes = measured.long_axis_ends, measured.short_axis_ends
-            ends = np.array([[view.drawn(np.array(end)) for end in axis] for axis in axes])
-            side.middle = ends[0].mean(axis=0)
-            layer = self._layer(side)
-            layer.data = np.stack([ends[:, 0], ends[:, 1] - ends[:, 0]], axis=1) / METRE
-            layer.edge_color = IN_DOUBT if finding.doubtful else MEASURED
-            layer.edge_width = (IN_DOUBT_MM if finding.doubtful else WIDTH_MM) / METRE
+            colour = IN_DOUBT if finding.doubtful else DRAWN if measured.drawn else MEASURED
+            self._put(side, view, axes, colour, IN_DOUBT_MM if finding.doubtful else WIDTH_MM)
         self._show(side)
 
     def _layer(self, side: Side) -> Vectors:

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QPushBut
 from ...callbacks import living
 from ...keys import key_button
 from ...status import describe
+from ..folding import ElidedLabel
 
 if TYPE_CHECKING:
     from .linked import LinkedView
@@ -123,13 +124,13 @@ class LinkBar(QWidget):
         self._linked.linked = on
 
 
-class PlaceLine(QLabel):
-    """HU | LPS mm | label under the mouse in the second view."""
+class PlaceLine(ElidedLabel):
+    """HU | LPS mm | label under the mouse in the second view: always one line, so that the picture stays in place."""
 
     def __init__(self, linked: LinkedView) -> None:
         super().__init__()
         self._linked = linked
-        self.setWordWrap(True)
+        self.setMinimumHeight(self.fontMetrics().height() + 4)
         self.setTextInteractionFlags(Qt.TextSelectableByMouse)
         linked.viewer_model.cursor.events.position.connect(living(self._on_moved))
 

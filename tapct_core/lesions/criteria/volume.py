@@ -19,7 +19,7 @@ PARTIAL, PROGRESS = -65.0, 73.0
 """Per cent of the baseline's, and over the nadir."""
 
 
-def _volume(measured: Measurement, node: bool) -> float:
+def _volume(measured: Measurement, node: bool) -> float | None:
     return measured.volume_ml
 
 

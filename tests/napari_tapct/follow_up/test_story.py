@@ -226,7 +226,7 @@ def _check_study(saved, pair) -> None:
 
 def _check_table(path: Path, saved, pair) -> None:
     """The exported table says what the study says, and measures what the masks measure on the scans."""
-    rows = list(csv.DictReader(path.open(encoding="utf-8")))
+    rows = list(csv.DictReader(path.open(encoding="utf-8-sig")))
     assert [(row["lesion"], row["timepoint"]) for row in rows] == [
         (lesion, time) for lesion in ("L1", "L2", "L3") for time in ("first", "second")
     ]

@@ -88,7 +88,7 @@ def test_lesions_are_proposed_measured_and_left_to_a_person(chest, study, capsys
     assert result["patient_key"] == "p1"
     assert result["responses"][0]["provisional"] is True
     assert result["responses"][0]["category"] in ("SD", "PD")
-    with open(study.parent / "table.csv", newline="") as file:
+    with open(study.parent / "table.csv", newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert [(row["lesion"], row["timepoint"]) for row in rows] == [(n, t) for n in ("first", "second") for t in "ab"]
 

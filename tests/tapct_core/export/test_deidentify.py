@@ -128,7 +128,7 @@ def test_no_cell_is_a_formula(study, tmp_path, name):
     study = snapshot(study)
     study.lesions[0].name = name
     path = write_csv(study, tmp_path / "a.csv")
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         cells = list(csv.DictReader(file))
     assert cells[0]["lesion"] == "'" + name
     assert float(cells[0]["x_mm"]) == pytest.approx(study.lesions[0].findings["baseline"].point_lps_mm[0], abs=1e-3)

@@ -139,9 +139,10 @@ def test_an_independent_checker_accepts_them(checker_errors, written):
 
 def test_the_table_has_one_row_a_lesion_and_time_point(study, tmp_path):
     path = write_csv(study, tmp_path / "table.csv")
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == COLUMNS and path.read_bytes().startswith(b"\xef\xbb\xbflesion,timepoint,")
+    assert COLUMNS[-3:] == ("patient", "lesion_uid", "series_uid") and {row["node"] for row in rows} <= {"yes", "no"}
     assert len(rows) == 4 * 2
     first, second = rows[:2]
     assert first["lesion_uid"] == second["lesion_uid"] == study.lesions[0].uid
@@ -154,11 +155,11 @@ def test_the_table_has_one_row_a_lesion_and_time_point(study, tmp_path):
 def test_each_row_of_the_table_says_how_its_time_point_is_judged(tmp_path):
     study, _ = study_and_volumes()
     study.judge_non_targets("week 16", True, "AB", "effusion, now on both sides")
-    with open(write_csv(study, tmp_path / "table.csv"), newline="", encoding="utf-8") as file:
+    with open(write_csv(study, tmp_path / "table.csv"), newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
-    said = {}
+    said, judged = {}, COLUMNS[COLUMNS.index("sum_of_targets_mm") : COLUMNS.index("patient")]
     for row in rows:
-        of_timepoint = tuple(row[column] for column in COLUMNS[COLUMNS.index("sum_of_targets_mm") :])
+        of_timepoint = tuple(row[column] for column in judged)
         assert said.setdefault(row["timepoint"], of_timepoint) == of_timepoint
     assert list(said) == [one.name for one in study.timepoints]
     for one in assess(study):

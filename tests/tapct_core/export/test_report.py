@@ -69,6 +69,7 @@ def test_it_opens_anywhere(written):
     assert outside and all(address.startswith("data:image/png;base64,") for address in outside)
     assert "url(" not in text and "@import" not in text
     assert "prefers-color-scheme: dark" in text and "@media print" in text
+    assert "size: A4" in text and text.count("<thead>") == text.count("<table>") > 0  # headings on every printed page
     assert "Research use only" in "".join(page.text) and "not a medical device" in re.sub(r"\s+", " ", text)
 
 

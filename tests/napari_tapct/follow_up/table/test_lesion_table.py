@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QComboBox, QInputDialog, QLineEdit
 
@@ -207,9 +207,9 @@ def test_delete_key_deletes_what_is_current(table):
 def test_only_what_is_still_to_verify(table):
     editor = table._editor
     QTest.mouseClick(table.open_only, Qt.LeftButton, pos=table.open_only.rect().center() * 0.2)
-    assert table.shown() == ["lung 1", "node 1", "pleura", "lung 3"]
+    assert table.shown() == ["lung 1", "lung 3", "node 1", "pleura"]
     editor.do("accept", lambda study: study.accept(study.lesions[0].uid, "week 24", "AB"))
-    assert table.shown() == ["node 1", "pleura", "lung 3"]
+    assert table.shown() == ["lung 3", "node 1", "pleura"]
     editor.set_timepoint("week 16")
     assert table.shown() == []
 
@@ -223,6 +223,67 @@ def test_unknown_comes_last_in_either_order(table):
     assert table.shown()[-2:] == ["pleura", "lung 3"]
     table.view.sortByColumn(-1, Qt.AscendingOrder)
     assert table.shown() == ["lung 1", "lung 2", "node 1", "pleura", "lung 3"]
+
+
+def test_lesions_stand_as_a_person_counts(table):
+    names = ["L10", "L2", "l1", "Node 3b", "Node 03a"]
+
+    def rename(study):
+        for lesion, name in zip(study.lesions, names, strict=True):
+            lesion.name = name
+
+    table._editor.do("rename", rename)
+    assert table.shown() == ["l1", "L2", "L10", "Node 03a", "Node 3b"]
+    header = table.view.horizontalHeader()
+    at = QPoint(header.sectionViewportPosition(KEYS.index("name")) + 20, header.height() // 2)
+    QTest.mouseClick(header.viewport(), Qt.LeftButton, Qt.NoModifier, at)
+    assert table.shown() == ["Node 3b", "Node 03a", "L10", "L2", "l1"]
+    QTest.mouseClick(header.viewport(), Qt.LeftButton, Qt.NoModifier, at)
+    assert table.shown() == names  # the study's own order
+
+
+def test_words_typed_above_filter_the_rows(table):
+    table._editor.do("comment", lambda study: study.set_comment(study.lesions[3].uid, "week 24", "Beside the rib"))
+    for words, names in (
+        ("LUNG", ["lung 1", "lung 2", "lung 3"]),
+        ("lung not present", ["lung 2"]),
+        ("rib", ["pleura"]),
+        ("nothing of the sort", []),
+    ):
+        table.words.clear()
+        QTest.keyClicks(table.words, words)
+        assert table.shown() == names
+    table.words.clear()
+    assert len(table.shown()) == 5
+
+
+def test_a_person_chooses_the_columns(table):
+    def at(menu, title):
+        return next(one for one in menu.actions() if one.text() == title)
+
+    menu = table.columns.menu()
+    assert not at(menu, "Lesion").isEnabled() and at(menu, "ml").isChecked()
+    at(menu, "ml").trigger()
+    assert table.view.isColumnHidden(KEYS.index("volume")) and not table.view.isColumnHidden(KEYS.index("who"))
+    table.resize(1500, 300)
+    QApplication.processEvents()
+    assert table.view.isColumnHidden(KEYS.index("volume"))
+    at(menu, "ml").trigger()
+    menu.deleteLater()
+    assert not table.view.isColumnHidden(KEYS.index("volume"))
+
+
+def test_eight_rows_are_seen_in_the_height_that_it_asks_for(table):
+    def more(study):
+        for k in range(6):
+            study.add_lesion(f"more {k}", "week 24", (1.0, 2.0, 3.0), "AB")
+
+    table._editor.do("more", more)
+    table.resize(700, table.height_for(8))
+    QApplication.processEvents()
+    table.view.scrollToTop()
+    last = table.view.visualRect(table.proxy.index(7, 0))
+    assert last.bottom() <= table.view.viewport().height() < table.view.visualRect(table.proxy.index(9, 0)).bottom()
 
 
 def test_columns_give_way_to_the_narrow_and_come_back(table):
