@@ -137,9 +137,7 @@ def key_button(viewer: Viewer, name: str, slot: Callable[[], object] | None = No
 
     Where a widget was opened twice, the key is the later one's. Without ``slot`` it does nothing by itself.
     """
-    shortcut = SHORTCUTS[name]
-    button = QPushButton(shortcut.labelled(shortcut.title))
-    button.setToolTip(f"{shortcut.does}. Key: {shortcut.shown}" if shortcut.key else shortcut.does)
+    shortcut, button = SHORTCUTS[name], named_button(name)
     if slot is not None:
         button.clicked.connect(lambda _checked: slot())
     if not shortcut.key:
@@ -154,6 +152,26 @@ def key_button(viewer: Viewer, name: str, slot: Callable[[], object] | None = No
     viewer.bind_key(shortcut.key, pressed, overwrite=True)
     _bind_in_window(viewer, shortcut, pressed)
     return button
+
+
+def named_button(name: str) -> QPushButton:
+    """A button with the title and the words of a shortcut, whose key is bound elsewhere."""
+    shortcut = SHORTCUTS[name]
+    button = QPushButton(shortcut.labelled(shortcut.title))
+    button.setToolTip(f"{shortcut.does}. Key: {shortcut.shown}" if shortcut.key else shortcut.does)
+    return button
+
+
+def bind(viewer: Viewer, name: str, act: Callable[[], object]) -> None:
+    """Has the key of a shortcut do something for as long as the viewer lives, whichever widgets are open."""
+    shortcut = SHORTCUTS[name]
+
+    def pressed(*_: object) -> None:
+        act()
+
+    if shortcut.key:
+        viewer.bind_key(shortcut.key, pressed, overwrite=True)
+        _bind_in_window(viewer, shortcut, pressed)
 
 
 _in_windows: WeakKeyDictionary[Viewer, dict[str, Callable[[], None]]] = WeakKeyDictionary()

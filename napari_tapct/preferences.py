@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 PLUGIN, PAGE = "napari-tapct", "general"
-DEFAULTS = {"device": "auto", "cache_limit_gb": 50.0, "autosave_seconds": 5}
+DEFAULTS = {"device": "auto", "cache_limit_gb": 50.0, "autosave_seconds": 5, "wheel": "scrolls slices"}
 """Those of the manifest; a test keeps them equal."""
 
 

@@ -17,6 +17,7 @@ from ..clicks import clicker
 from ..jobs import Job, JobBar
 from ..keys import SHORTCUTS, key_button
 from ..panel import fit_width, scrolling_column
+from ..reading import reading_of
 from ..scan import Scan
 from ..session import run_for, session_of
 from ..tabs import share_dock
@@ -45,6 +46,7 @@ class FeaturesWidget(QWidget):
         self._marks: dict[tuple, bool] = {}
         self._on_gpu = False  # known when an encoder is loaded
         column = scrolling_column(self)
+        reading_of(self.session)
         column.addWidget(self._encoder_box())
         column.addWidget(self._embed_box())
         column.addWidget(self._look_box())

@@ -13,6 +13,7 @@ from ..callbacks import living
 from ..jobs import JobBar
 from ..keys import SHORTCUTS
 from ..panel import fit_width, pinned, scrolling_column
+from ..reading import reading_of
 from ..session import session_of
 from ..tabs import share_dock
 from .docks import Docks
@@ -55,6 +56,7 @@ class FollowUpWidget(QWidget):
         self.editor = editor_of(napari_viewer)
         self.bar = JobBar()
         self.linked = LinkedView(self.session, self.editor, link_frame)
+        reading_of(self.session).attach(self.linked.viewer_model)
         self.arrangement = Arrangement(self.session, self.editor)
         self.points = LesionPoints(self.session, self.editor, self.linked)
         self.axes = MeasuredAxes(self.session, self.editor, self.linked)

@@ -28,6 +28,7 @@ from ..autosave import autosave_of, read_back, take_up, unfinished
 from ..callbacks import living
 from ..jobs import Job, JobBar, sentence
 from ..panel import fit_width, scrolling_column
+from ..reading import reading_of
 from ..session import session_of
 from ..status import StatusLine
 from ..tabs import share_dock
@@ -57,6 +58,7 @@ class ScansWidget(QWidget):
         open_with(self.session, self.opener)
         self.opener.opened.connect(self.opened)
         column = scrolling_column(self)
+        reading_of(self.session)
         autosave_of(self.session)
         self.unfinished_box = UnfinishedBox("Unfinished work", unfinished(), self._on_resume)
         column.addWidget(self.unfinished_box)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QGridLayout, QGroupBox, QLabel, QPushButton
 from tapct_core.hu_windows import PRESETS
 
 from ..callbacks import living
-from ..keys import key_button
+from ..keys import key_button, named_button
 from ..session import Session
 
 HU_PER_PIXEL = 2.0
@@ -36,7 +36,7 @@ class WindowBox(QGroupBox):
         grid = QGridLayout(self)
         self.buttons: dict[str, QPushButton] = {}
         for place, (name, width, level, _) in enumerate(PRESETS):
-            button = key_button(session.viewer, name.lower())
+            button = named_button(name.lower())
             button.clicked.connect(partial(set_window, session, width, level))
             self.buttons[name] = button
             grid.addWidget(button, place // 2, place % 2)

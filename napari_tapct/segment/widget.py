@@ -17,6 +17,7 @@ from ..keys import key_button
 from ..layers import placement
 from ..painting import painting_of
 from ..panel import fit_width, scrolling_column
+from ..reading import reading_of
 from ..session import run_for, session_of
 from ..tabs import share_dock
 from .class_table import ClassTable
@@ -45,6 +46,7 @@ class SegmentWidget(QWidget):
         self.bar = JobBar()
         self.segmenting = Segmenting(self.session, self)
         column = scrolling_column(self)
+        reading_of(self.session)
         column.addWidget(self._class_box())
         column.addWidget(self._result_box())
         self.keep = KeepBox(self.segmenting, self.bar)

@@ -28,6 +28,9 @@ def calipers(make_napari_viewer):
     made = Calipers(linked.editor, linked, axes, button, said.append, parent)
     made.viewer, made.said, made.kept, made.linked, made.axes = viewer, said, (parent, button), linked, axes
     QTest.mouseClick(button, Qt.LeftButton)
+    for canvas in (*canvases(viewer, linked), *canvases(viewer, linked)):  # docks settle with the first events
+        QTest.mouseMove(canvas, canvas.rect().center())
+        QApplication.processEvents()
     yield made
     parent.deleteLater()
 
