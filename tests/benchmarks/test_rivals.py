@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.matching import rivals
+from benchmarks.lesions.matching import rivals
 from tests.tapct_core.pairs import moved_pair
 
 
