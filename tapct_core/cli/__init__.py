@@ -17,7 +17,8 @@ from ..errors import UserError
 from ..terminal import print_any_name
 
 COMMANDS = (
-    "info", "encoders", "doctor", "embed", "match", "track", "import_", "pacs", "segment", "probe", "gui", "demo",
+    "info", "encoders", "doctor", "embed", "match", "track", "compare", "import_", "pacs", "segment", "probe", "gui",
+    "demo",
 )  # fmt: skip
 
 
