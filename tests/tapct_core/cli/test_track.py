@@ -176,3 +176,18 @@ def test_help_shows_an_example(capsys):
     with pytest.raises(SystemExit):
         main(["track", "--help"])
     assert "example:\n  tapct track" in capsys.readouterr().out
+
+
+def test_without_the_patient_nothing_that_is_written_or_printed_names_anybody(study, capsys):
+    table, report = study.parent / "plain.csv", study.parent / "plain.html"
+    code, out, err = track(capsys, study, "--json", "--deidentify", "--out", table, "--report", report)
+    assert code == 0, err
+    result = json.loads(out)
+    assert not result["patient_key"]
+    assert {row["lesion"] for row in result["findings"]} == {"lesion 1", "lesion 2"}
+    assert [one["timepoint"] for one in result["responses"]] == ["scan 2"]
+    for text in (out, table.read_text(), report.read_text(encoding="utf-8")):
+        assert "lesion 1" in text and "p1" not in text and "study file" not in text
+        assert not [lesion.uid for lesion in load_study(study).lesions if lesion.uid in text]
+    assert "scans and lesions are numbered" in err and report.read_text(encoding="utf-8").count("<image ") == 4
+    assert [lesion.name for lesion in load_study(study).lesions] == ["first", "second"]
