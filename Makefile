@@ -4,25 +4,29 @@
 # make test-all all tests
 # make lint     style and import order
 # make format   put the style right
+# make wheel    the wheel and the source archive, in dist/
+# make docs     the site, in site/; with ARGS=serve it is shown while it is written
 #
 # Each makes its own .venv on first use. PYTHON=/path/to/python picks the interpreter (3.11 or newer).
 
 SHELL := /bin/sh
 OUT ?= demo-output
+# Where a venv has its programs.
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 # Each worker holds a CT, its features and torch: more than four want more memory than a laptop has.
 WORKERS ?= $(shell n=$(CORES); [ $$n -gt 4 ] && n=4; echo $$n)
 # napari needs a real OpenGL context, which Qt's offscreen platform has not: a virtual X server has.
 DISPLAY_SERVER := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter-out Linux,$(shell uname))),,xvfb-run -a -s "-screen 0 1600x1000x24")
 # One thread for each worker, or they fight over the cores.
-PYTEST := $(DISPLAY_SERVER) env OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS)
+PYTEST := $(DISPLAY_SERVER) env OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all lint format wheel docs clean
 
 demo: .venv/.installed
-	.venv/bin/tapct demo --out $(OUT)
+	$(BIN)/tapct demo --out $(OUT)
 	@$(MAKE) --no-print-directory .venv/.display
-	.venv/bin/python -W ignore -m napari_tapct.demo $(OUT)
+	$(BIN)/python -W ignore -m napari_tapct.demo $(OUT)
 
 test: .venv/.installed .venv/.display .venv/.programs
 	$(PYTEST) $(ARGS)
@@ -31,13 +35,20 @@ test-all: .venv/.installed .venv/.display .venv/.programs
 	$(PYTEST) -m "slow or not slow" $(ARGS)
 
 lint: .venv/.installed
-	.venv/bin/ruff check .
+	$(BIN)/ruff check .
 
 format: .venv/.installed
-	.venv/bin/ruff check --fix .
+	$(BIN)/ruff check --fix .
+
+wheel: .venv/.installed
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+docs: .venv/.installed
+	$(BIN)/codespell docs README.md CONTRIBUTING.md
+	$(BIN)/python -m mkdocs $(or $(ARGS),build --strict)
 
 clean:
-	rm -rf .venv demo-output build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv demo-output build dist site *.egg-info .pytest_cache .ruff_cache
 
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@PYTHON="$(PYTHON)" sh scripts/setup.sh packages

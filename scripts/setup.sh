@@ -8,6 +8,9 @@
 # that does it is printed and the script ends with code 1.
 set -eu
 
+# Where a venv has its programs.
+case "$(uname)" in MINGW* | MSYS* | CYGWIN*) bin=.venv/Scripts ;; *) bin=.venv/bin ;; esac
+
 say() { printf '%s\n' "$*" >&2; }
 
 # apt_install PACKAGE...: install them, or say how.
@@ -40,7 +43,7 @@ find_python() {
 }
 
 packages() {
-    if ! [ -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    if ! [ -x "$bin/python" ] || ! "$bin/python" -m pip --version >/dev/null 2>&1; then
         python=$(find_python) || {
             say "No Python 3.11 or newer found (looked for: ${PYTHON:-python3.11 to python3.14, python3})."
             say "Debian 12 and Ubuntu 24.04 have it (apt-get install python3), or name one: make PYTHON=/path/to/python3.11"
@@ -54,8 +57,8 @@ packages() {
         "$python" -m venv --clear .venv
     fi
     say "Installing Python packages (some gigabytes with a CUDA build of torch; minutes on first use)"
-    .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt pip setuptools
-    .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,test]'
+    "$bin/python" -m pip install -q --disable-pip-version-check -c constraints.txt pip setuptools
+    "$bin/python" -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,docs,test]'
 }
 
 # What PyQt6, Mesa's software OpenGL and xvfb-run load at run time, and the package that brings each.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -23,8 +24,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """The wheel, built from a copy so that nothing is written into the checkout."""
+def built(tmp_path_factory) -> Path:
+    """A folder with the source archive and the wheel made from it, built from a copy: the checkout stays as it is."""
     copy = tmp_path_factory.mktemp("checkout")
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "napari.yaml"):
         shutil.copy(ROOT / name, copy)
@@ -32,10 +33,15 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
         ignore = shutil.ignore_patterns("__pycache__")
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignore)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", copy / "dist", copy]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", copy / "dist", copy]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
-    return zipfile.ZipFile(next((copy / "dist").glob("*.whl")))
+    return copy / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built) -> zipfile.ZipFile:
+    return zipfile.ZipFile(next(built.glob("*.whl")))
 
 
 def test_wheel_holds_the_two_packages_and_nothing_else(wheel):
@@ -71,6 +77,42 @@ def test_wheel_manifest_is_a_file_and_valid(wheel, tmp_path):
     manifest.validate_imports()
     points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert "napari-tapct = napari_tapct:napari.yaml" in wheel.read(points).decode()
+
+
+def test_the_version_stands_in_one_place(built):
+    """pyproject.toml says it; the library reads what was installed, and the citation repeats it."""
+    assert [path.name.split("-")[1] for path in built.glob("*.whl")] == [PROJECT["version"]]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {PROJECT['version']}\n" in citation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", ["*.whl", "*.tar.gz"])
+def test_it_installs_in_an_environment_of_its_own_and_works(built, pattern, tmp_path):
+    """pip installs the archive; what it depends on is lent from here, so that no network is needed."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    folder = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin")
+    place = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(*command: str | Path) -> str:
+        done = subprocess.run([*map(str, command)], cwd=tmp_path, env=place, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = Path(run(folder / "python", "-c", where).strip())
+    # venv puts an old setuptools there, which would build in the place of the one that is pinned.
+    run(folder / "python", "-m", "pip", "uninstall", "-y", "setuptools")
+    # A path in a .pth file lends the packages; the .pth files that lie there, of editable installs, are not read.
+    (own / "lent.pth").write_text(run(sys.executable, "-c", where))
+    archive = next(built.glob(pattern))
+    run(folder / "python", "-m", "pip", "install", "--no-index", "--no-deps", "--no-build-isolation", archive)
+    facts = "import tapct_core as tc, napari_tapct as n; print(tc.__version__, tc.__file__, n.__file__, sep='\\n')"
+    version_, *files = run(folder / "python", "-c", facts).splitlines()
+    assert version_ == PROJECT["version"] and all(Path(file).is_relative_to(own) for file in files)
+    sample = own / "tapct_core" / "sample_data" / "breathing_t0_ct.nii.gz"
+    assert json.loads(run(folder / "tapct", "info", sample, "--json"))["kind"]
+    assert "tap-ct-xs-3d (default)" in run(folder / "tapct", "doctor")
 
 
 def test_installed_plugin_is_found_and_valid():
