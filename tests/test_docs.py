@@ -75,8 +75,12 @@ def test_a_link_that_leads_nowhere_is_seen(tmp_path):
 
 
 def test_the_site_lists_each_page_once_and_no_other():
-    listed = in_nav(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
-    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+    """Pages of results, which benchmarks write, may come before their place in the list."""
+    listed = Counter(in_nav(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    there = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    assert not {page for page, times in listed.items() if times > 1}
+    assert not set(listed) - there, "listed and not there"
+    assert not {page for page in there - set(listed) if not page.startswith("results/")}, "there and not listed"
 
 
 def test_the_reference_has_every_public_name():
