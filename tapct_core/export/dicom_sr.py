@@ -18,6 +18,7 @@ import numpy as np
 from ..atomic import atomic_path
 from ..errors import UserError
 from ..lesions import ABSENT, Finding, Lesion, Study, new_uid
+from ..lesions.body_sites import site_of
 from ..lesions.recist import Measurement, axial_outline
 from ..volume import CTVolume
 from .deidentify import deidentify, without_patient
@@ -75,11 +76,11 @@ def _report(findings: list, volume: CTVolume, images: list, progressed: bool):
     planar, others, used, kind = [], [], {}, hd.sr.ComprehensiveSR
     for lesion, found in findings:
         if not found.present:
-            others.append(_absent_group(lesion, found, progressed))
+            others.append(_with_comment(_absent_group(lesion, found, progressed), found))
             continue
         if found.counted is not None and found.counted.drawn:
             group, image = _drawn_group(lesion, found, volume, images, progressed)
-            others.append(group)
+            others.append(_with_comment(group, found))
             if image is None:
                 kind = hd.sr.Comprehensive3DSR
             else:
@@ -87,7 +88,7 @@ def _report(findings: list, volume: CTVolume, images: list, progressed: bool):
             continue
         group, image = _planar_group(lesion, found, volume, images, progressed)
         used[image.SOPInstanceUID] = image
-        planar.append(group)
+        planar.append(_with_comment(group, found))
     return kind(
         evidence=list(used.values()) or images[:1],
         content=_content(planar, others),
@@ -153,6 +154,7 @@ def _planar_group(
         finding_type=codes.SCT.Lesion,
         measurements=[] if measured is None else _measurements(measured),
         qualitative_evaluations=_evaluations(lesion, finding, progressed),
+        finding_sites=_sites(lesion),
     )
     return group, image
 
@@ -165,6 +167,7 @@ def _absent_group(lesion: Lesion, finding: Finding, progressed: bool):
         tracking_identifier=hd.sr.TrackingIdentifier(uid=lesion.uid, identifier=label_text(lesion.name, 1024)),
         finding_type=codes.SCT.Lesion,
         qualitative_evaluations=_evaluations(lesion, finding, progressed),
+        finding_sites=_sites(lesion),
     )
 
 
@@ -195,6 +198,7 @@ def _drawn_group(
         finding_type=codes.SCT.Lesion,
         measurements=_measurements(measured, lines),
         qualitative_evaluations=[*_evaluations(lesion, finding, progressed), _evaluation(*DRAWN)],
+        finding_sites=_sites(lesion),
     )
     return group, image
 
@@ -225,6 +229,28 @@ def _measurements(measured: Measurement, lines: list | None = None) -> list:
     ]  # fmt: skip
 
 
+def _sites(lesion: Lesion) -> list | None:
+    """Where it lies, as a code of SNOMED CT; None where its location has none here, and is words alone."""
+    import highdicom as hd
+
+    site = site_of(lesion.organ)
+    if site is None:
+        return None
+    return [hd.sr.FindingSite(anatomic_location=hd.sr.CodedConcept(site[0], "SCT", site[1]))]
+
+
+def _with_comment(group: Any, finding: Finding) -> Any:
+    """A group with the reader's comment as its text: TID 1500's groups may be extended."""
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    if finding.comment:
+        kind = hd.sr.RelationshipTypeValues.CONTAINS
+        text = hd.sr.TextContentItem(name=codes.DCM.Comment, value=finding.comment[:1024], relationship_type=kind)
+        group[0].ContentSequence.append(text)
+    return group
+
+
 def _evaluations(lesion: Lesion, finding: Finding, progressed: bool) -> list:
     """The match status, with "(proposed)" while nobody has decided; the role; progression of a non-target.
 
@@ -234,6 +260,9 @@ def _evaluations(lesion: Lesion, finding: Finding, progressed: bool) -> list:
     said = [("MATCH_STATUS", "Match status", status)]
     if lesion.role:
         said.append(("LESION_ROLE", "Lesion role", lesion.role))
+    site = site_of(lesion.organ)
+    if lesion.organ and (site is None or lesion.organ != site[1]):
+        said.append(("LOCATION", "Location", label_text(lesion.organ, 64)))
     if progressed and lesion.role == "non-target":
         said.append(("NON_TARGETS", "Non-target lesions", "unequivocal progression"))
     return [_evaluation(*one) for one in said]

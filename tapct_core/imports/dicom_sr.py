@@ -60,7 +60,8 @@ def _group(group: Any, file: str, uid: str, number: int, series: frozenset, imag
         state=state if state in STATES and state in ABSENT else "",
         decided=not status.endswith(PROPOSED) and status != "proposed",
         role=role if role in ROLES else "",
-        organ=_meaning(said.get("363698007")),
+        organ=_meaning(said.get("LOCATION")) or _meaning(said.get("363698007")),
+        comment=text(said["121106"], "TextValue") if "121106" in said else "",
         drawn=_meaning(said.get("AXES")) == "drawn by hand",
         measurements=dict(one for item in items if (one := _measurement(item)) is not None),
     )

@@ -85,6 +85,7 @@ class Found:
     decided: bool = True
     role: str = ""
     organ: str = ""
+    comment: str = ""
     drawn: bool = False
     """Its lines are axes that a person has drawn, by the file's own word; they are kept as they are, without a mask."""
     measurements: dict[str, float] = field(default_factory=dict)

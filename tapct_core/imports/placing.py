@@ -178,7 +178,7 @@ def _absent(study: Study, name: str, found: Found) -> str:
     if known is not None and known.findings[name].decided:
         return "already decided there, left as it is"
     lesion = _lesion(study, found)
-    lesion.findings[name] = Finding(found.state, **_decision(found))
+    lesion.findings[name] = Finding(found.state, comment=found.comment, **_decision(found))
     return found.state
 
 
@@ -203,7 +203,8 @@ def _present(study: Study, name: str, volume: CTVolume, found: Found, point: tup
     state = ("accepted" if first else "new") if found.decided else "proposed"
     lesion.findings[name] = Finding(
         state, point, mask=mask, mask_by=("person" if found.decided else "grown") if mask else "",
-        measurement=measured, measured_by=BY if axes_alone and found.decided else "", **_decision(found),
+        measurement=measured, measured_by=BY if axes_alone and found.decided else "",
+        comment=found.comment, **_decision(found),
     )  # fmt: skip
     return what + _doubts(study, lesion, name, volume)
 

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from tapct_core.lesions import ROLES, Lesion
+from tapct_core.lesions.body_sites import SITES
 
 from ...callbacks import living
 from ...keys import SHORTCUTS
@@ -254,8 +255,10 @@ class LesionTable(QWidget):
 
     def _ask_organ(self, lesion: Lesion) -> None:
         known = sorted({other.organ for other in self._editor.study.lesions if other.organ} | {lesion.organ})
+        known += [site for site in SITES if site not in known]
+        words = f"Where {lesion.name} lies: a body site, then a comma and what you like (liver, segment 7)"
         organ, given = QInputDialog.getItem(
-            self, "Organ", f"Organ of {lesion.name}; RECIST 1.1 allows two targets in each", known,
+            self, "Organ", f"{words}. RECIST 1.1 allows two targets in each organ", known,
             known.index(lesion.organ),
         )  # fmt: skip
         if given:

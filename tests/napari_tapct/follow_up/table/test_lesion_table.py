@@ -197,6 +197,20 @@ def test_the_menu_comments_splits_and_merges(table, monkeypatch):
     assert editor.study.lesions[0].findings[timepoint].state == "split"
 
 
+def test_body_sites_are_offered_and_detail_is_free(table, monkeypatch):
+    editor, offered = table._editor, []
+
+    def answer(_parent, _title, _words, items, _current):
+        offered.extend(items)
+        return "liver, segment 7", True
+
+    monkeypatch.setattr(QInputDialog, "getItem", answer)
+    actions = {action.text(): action for action in table.menu_of(editor.study.lesions[0]).actions()}
+    actions["Organ …"].trigger()
+    assert {"liver", "lung", "adrenal gland"} <= set(offered) and len(offered) == len(set(offered))
+    assert editor.study.lesions[0].organ == "liver, segment 7"
+
+
 def test_delete_key_deletes_what_is_current(table):
     click(table, cell(table, "pleura", "state"))
     QTest.keyClick(table.view, Qt.Key_Delete)
