@@ -109,7 +109,7 @@ def _decoders() -> list[Fact]:
         decoders = [get_decoder(getattr(uid, syntax)) for syntax in syntaxes]
         missing = [syntax for syntax, one in zip(syntaxes, decoders, strict=True) if not one.is_available]
         plugins = sorted({plugin for one in decoders for plugin in one.available_plugins})
-        remedy = "pip install 'napari-tapct[dicom]' to open such files" if missing else ""
+        remedy = "pip install pylibjpeg pylibjpeg-openjpeg python-gdcm to open such files" if missing else ""
         facts.append(Fact(f"DICOM {name}", ", ".join(plugins) or "no decoder", remedy))
     return facts
 

@@ -88,3 +88,11 @@ def test_the_reference_has_every_public_name():
     assert sorted(written) == sorted(
         f"{value.__module__}.{name}" for name in tc.__all__ if (value := getattr(tc, name)) is not tc.__version__
     )
+
+
+def test_no_line_installs_what_is_not_published():
+    """Until there is a release, pip knows no package of this name; the checkout installs, or others."""
+    sources = [path for package in ("tapct_core", "napari_tapct") for path in (ROOT / package).rglob("*.py")]
+    line = re.compile(r"pip install [^`\n]*napari-tapct\b")
+    asking = [path for path in (*PAGES, *sources) if line.search(path.read_text(encoding="utf-8"))]
+    assert not asking

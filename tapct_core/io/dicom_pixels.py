@@ -29,7 +29,7 @@ PLAUSIBLE_HU = (AIR_HU, 3071)
 """What a scanner's 12 bits hold; a padding value inside it is left alone, for it may be tissue's too."""
 JUMP_HU = 300
 """Neighbouring slices whose rescale differs may differ by so much in the median voxel; a lost intercept is 1024."""
-EXTRA = "pip install 'napari-tapct[dicom]'"
+EXTRA = "pip install pylibjpeg pylibjpeg-openjpeg python-gdcm"
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from .credentials import PASSWORD, TOKEN, USER, Credentials, credentials_for
 
 ADDRESS = "TAPCT_PACS"
 """The environment variable with the server's address."""
-EXTRA = "pip install 'napari-tapct[pacs]'"
+EXTRA = "pip install dicomweb-client keyring requests"
 TIMEOUT_S = (10, 60)
 """To connect, and between two answers."""
 BUSY = (408, 429, 502, 503, 504)
