@@ -121,6 +121,8 @@ _TABLE = (
         "The lesion is there and too small to be measured; RECIST 1.1 counts 5 mm",
     ),
     ("Follow-up", "link", "Shift-I", "Link", "Slice, plane, zoom and window of one view follow the other"),
+    ("Follow-up", "time before", "Control-Shift-J", "◀", "Compares the time point before, in place"),
+    ("Follow-up", "time after", "Control-Shift-K", "▶", "Compares the time point after, in place"),
     ("Follow-up", "second view", "Shift-T", "View", "Shows or hides the follow-up beside the canvas"),
     ("Lesion table", "go to", "Return", "Go to", "Shows the lesion at the compared time point; as a double-click does"),
     ("Lesion table", "rename", "F2", "Rename …", "Another name for the lesion"),

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from ...callbacks import living
-from ...keys import key_button
+from ...keys import SHORTCUTS, key_button
 from ...status import describe
 from ..folding import ElidedLabel
 
@@ -27,8 +27,8 @@ class LinkBar(QWidget):
     def __init__(self, linked: LinkedView) -> None:
         super().__init__()
         self._linked = linked
-        self.earlier = self._step("◀", "The time point before", -1)
-        self.later = self._step("▶", "The time point after", 1)
+        self.earlier = self._step("time before", -1)
+        self.later = self._step("time after", 1)
         self.timepoints = QComboBox()
         self.timepoints.setToolTip("The follow-up that is compared with the scan on the left")
         self.timepoints.activated.connect(self._on_chosen)
@@ -60,11 +60,10 @@ class LinkBar(QWidget):
         linked.editor.timepoint_changed.connect(living(self.refresh))
         self.refresh()
 
-    def _step(self, text: str, hint: str, by: int) -> QPushButton:
-        button = QPushButton(text)
-        button.setToolTip(hint)
+    def _step(self, name: str, by: int) -> QPushButton:
+        button = key_button(self._linked.session.viewer, name, lambda: self._on_step(by))
+        button.setText(SHORTCUTS[name].title)  # its key is in the tooltip: here is no room
         button.setMaximumWidth(32)
-        button.clicked.connect(lambda _checked: self._on_step(by))
         return button
 
     def refresh(self, *_: object) -> None:
