@@ -23,7 +23,7 @@ from ..session import run_for, session_of
 from ..tabs import share_dock
 from ..torch_loading import load_torch
 from .cached import is_cached
-from .embedding import EmbeddingChoice, embed_scan
+from .embedding_job import EmbeddingChoice, embed_scan
 from .form import EncoderForm
 from .views import heat_limits, pca_colours, pca_layer, similarity_layer
 

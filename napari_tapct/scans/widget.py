@@ -181,7 +181,7 @@ class ScansWidget(QWidget):
             self.open_folder(Path(path))
 
     def _on_pacs(self) -> None:
-        from .pacs import PacsDialog
+        from .pacs_dialog import PacsDialog
 
         dialog = PacsDialog(self.opener.open, self)
         dialog.setAttribute(Qt.WA_DeleteOnClose)

@@ -15,7 +15,7 @@ from .. import __version__
 from ..atomic import atomic_path
 from ..lesions import Finding, Lesion, Study, Timepoint
 from ..lesions.assessment import Assessment, changes, total
-from ..lesions.course import Course, course_of
+from ..lesions.curves import Course, course_of
 from ..lesions.criteria import CRITERIA
 from ..lesions.recist import PARTIAL, PROGRESS
 from ..lesions.sentences import probability

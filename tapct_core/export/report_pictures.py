@@ -9,7 +9,7 @@ import numpy as np
 
 from ..hu_windows import suggested_window
 from ..lesions import Finding, Lesion
-from ..lesions.course import Course, Curve, spread, ticks
+from ..lesions.curves import Course, Curve, spread, ticks
 from ..lesions.recist import PARTIAL, PROGRESS, PROGRESS_MM
 from ..thumbnails import Thumbnail, mask_lines, png, thumbnail
 from ..volume import CTVolume

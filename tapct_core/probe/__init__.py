@@ -3,6 +3,6 @@
 from ..progress import ProbeCancelled
 from .linear import LinearProbe
 from .model import Recipe
-from .report import dice_report
+from .dice import dice_report
 
 __all__ = ["LinearProbe", "ProbeCancelled", "Recipe", "dice_report"]

@@ -25,7 +25,7 @@ from ..data.augment import AugmentSpec
 from ..data.views import ViewSpec
 from ..network.projection_heads import HeadSpec
 from ..network.student_teacher import LossSpec
-from .limits import check, check_number
+from .config_limits import check, check_number
 from .settings import apply_overrides, build, read_yaml
 
 Range = tuple[float, float]

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from tapct_core.export.words import local_time, millimetres, percent
 from tapct_core.lesions.assessment import Assessment
-from tapct_core.lesions.course import Course, course_of
+from tapct_core.lesions.curves import Course, course_of
 from tapct_core.lesions.criteria import CRITERIA
 
 from ...callbacks import living

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from tapct_core.export.words import millimetres, percent
 from tapct_core.lesions.assessment import changes
-from tapct_core.lesions.course import Curve, Mark, course_of
+from tapct_core.lesions.curves import Curve, Mark, course_of
 
 from ...callbacks import living
 from ..proposals.sentences import title_of

@@ -8,7 +8,7 @@ from qtpy.QtCore import QLineF, QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPainterPath, QPen
 
 from tapct_core.export.words import millimetres
-from tapct_core.lesions.course import Course, Curve, Mark, spread, ticks
+from tapct_core.lesions.curves import Course, Curve, Mark, spread, ticks
 from tapct_core.lesions.recist import PARTIAL, PROGRESS, PROGRESS_MM
 
 from ..table.palette import Palette, bold, small

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from napari_tapct.features.cached import is_cached, open_cached
-from napari_tapct.features.embedding import EmbeddingChoice
+from napari_tapct.features.embedding_job import EmbeddingChoice
 from tapct_core.encoders import PACKAGED, UNTRAINED, load_encoder, written_encoder
 from tapct_core.encoders.presets import packaged_folder
 from tapct_core.errors import UserError
@@ -90,7 +90,7 @@ def test_opening_loads_no_torch(volume, cached, tmp_path):
     words = f"""
 import sys, numpy as np
 from napari_tapct.features.cached import is_cached, open_cached
-from napari_tapct.features.embedding import EmbeddingChoice
+from napari_tapct.features.embedding_job import EmbeddingChoice
 from tapct_core.geometry import Geometry
 from tapct_core.volume import CTVolume
 hu = np.load({str(tmp_path / "hu.npy")!r})

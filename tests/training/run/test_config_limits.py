@@ -11,7 +11,7 @@ import pytest
 
 from tapct_core.errors import UserError
 from training.run.config import Config, load_config
-from training.run.limits import LIMITS, check, check_number, numbers
+from training.run.config_limits import LIMITS, check, check_number, numbers
 
 CONFIGS = sorted((Path(__file__).resolve().parents[3] / "training" / "configs").glob("*.yaml"))
 XS = next(path for path in CONFIGS if path.stem == "tap_ct_xs_3d")

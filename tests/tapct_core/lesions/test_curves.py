@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tapct_core.lesions import Finding, Study, Timepoint
 from tapct_core.lesions.assessment import assess, diameter_mm
-from tapct_core.lesions.course import NARROWEST, course_of, spread, ticks
+from tapct_core.lesions.curves import NARROWEST, course_of, spread, ticks
 from tests.tapct_core.studies import WEEKS, study_and_volumes
 
 

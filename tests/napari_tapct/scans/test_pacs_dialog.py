@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QDialogButtonBox
 
 from napari_tapct.follow_up.study.sending import SendDialog
 from napari_tapct.scans import pacs_server
-from napari_tapct.scans.pacs import PacsDialog
+from napari_tapct.scans.pacs_dialog import PacsDialog
 from napari_tapct.scans.pacs_server import LoginDialog
 from napari_tapct.session import session_of
 from tapct_core.export import write_seg
@@ -81,7 +81,7 @@ def test_find_look_get_and_open(dialog, qtbot, tmp_path, monkeypatch):
     assert [item.text(1) for item in window._items()][::2] == ["2024-07-07", "2024-04-06", "2024-01-05"]
     assert [one.series_uid for one in window.chosen] == ["1.2.3.3.2", "1.2.3.2.1", "1.2.3.1.1"]
     assert "3 series, 24 images" in window.hint.text()
-    choose = "napari_tapct.scans.pacs.QFileDialog.getExistingDirectory"
+    choose = "napari_tapct.scans.pacs_dialog.QFileDialog.getExistingDirectory"
     monkeypatch.setattr(choose, lambda *_: str(tmp_path / "scans"))
     qtbot.mouseClick(window.get_button, Qt.LeftButton)
     qtbot.waitUntil(lambda: len(session_of(viewer).scans) == 3, timeout=LONG)
@@ -93,7 +93,7 @@ def test_stopped_and_gone_on_with(dialog, qtbot, tmp_path, monkeypatch):
     viewer, widget, window = dialog
     found(window, qtbot)
     said = []
-    monkeypatch.setattr("napari_tapct.scans.pacs.show_info", said.append)
+    monkeypatch.setattr("napari_tapct.scans.pacs_dialog.show_info", said.append)
     job = window.get(tmp_path)
     job.changed.connect(lambda: job.steps >= 3 and job.cancel())
     qtbot.waitUntil(lambda: bool(said), timeout=LONG)
