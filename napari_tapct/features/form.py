@@ -37,6 +37,8 @@ class EncoderForm(Container):
         self.overlap = FloatSpinBox(label="Overlap", min=0.0, max=0.75, step=0.25, value=OVERLAP, tooltip=hint)
         super().__init__(widgets=[self.encoder, self.folder, self.device, self.plan, self.overlap])
         self.margins = (0, 0, 0, 0)
+        for row in self:  # magicgui's labels are not the fields' buddies in Qt, from which a screen reader takes names
+            row.native.setAccessibleName(row.label)  # none for the button, whose own words are its name
         self.folder.changed.connect(self._on_folder)
 
     @property

@@ -15,8 +15,8 @@ from .. import __version__
 from ..atomic import atomic_path
 from ..lesions import Finding, Lesion, Study, Timepoint
 from ..lesions.assessment import Assessment, changes, total
-from ..lesions.curves import Course, course_of
 from ..lesions.criteria import CRITERIA
+from ..lesions.curves import Course, course_of
 from ..lesions.recist import PARTIAL, PROGRESS
 from ..lesions.sentences import probability
 from ..volume import CTVolume

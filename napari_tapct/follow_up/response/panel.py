@@ -21,8 +21,8 @@ from qtpy.QtWidgets import (
 
 from tapct_core.export.words import local_time, millimetres, percent
 from tapct_core.lesions.assessment import Assessment
-from tapct_core.lesions.curves import Course, course_of
 from tapct_core.lesions.criteria import CRITERIA
+from tapct_core.lesions.curves import Course, course_of
 
 from ...callbacks import living
 from ..study.editor import StudyEditor
