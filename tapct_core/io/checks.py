@@ -64,8 +64,8 @@ def place(file_shape: tuple[int, ...], file_affine: np.ndarray, name: str) -> tu
 def hounsfield(raw: np.ndarray, slope: float, intercept: float, name: str, offset: float | None = None) -> np.ndarray:
     """Stored values of a whole file -> int16 HU, same shape and memory order, padding under -1024 made air.
 
-    int16 with slope 1 and intercept 0 is passed through, without a copy unless there is padding. ``offset`` is what
-    a person wants added; their word stands, and the values are not judged.
+    Where ``raw`` has two bytes a voxel and may be written, it is made into HU where it lies, so that a scan takes its
+    own size and no more. ``offset`` is what a person wants added; their word stands, and the values are not judged.
     Raises UserError for values that no CT has (see :func:`refuse_unless_ct`).
     """
     intercept += offset or 0.0
@@ -74,8 +74,9 @@ def hounsfield(raw: np.ndarray, slope: float, intercept: float, name: str, offse
         low = hu.min()
         if offset is None:
             refuse_unless_ct(hu, False, name)
-        return np.maximum(hu, AIR_HU) if low < AIR_HU else hu
-    hu = np.empty(raw.shape, np.int16, order="F")
+        return np.maximum(hu, AIR_HU, out=hu if hu.flags.writeable else None) if low < AIR_HU else hu
+    in_place = raw.dtype.kind in "iu" and raw.dtype.itemsize == 2 and raw.dtype.isnative and raw.flags.writeable
+    hu = raw.view(np.int16) if in_place else np.empty(raw.shape, np.int16, order="F")
     finite = fractional = False
     for k in range(raw.shape[-1]):  # by slices, so that no float copy of the whole scan is made
         values = raw[..., k].astype(np.float64) * slope + intercept

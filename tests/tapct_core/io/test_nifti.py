@@ -384,3 +384,26 @@ def test_a_second_member_that_is_damaged_is_no_tail(tmp_path, small_hu, refused)
     second[40] ^= 0xFF
     (tmp_path / "t.nii.gz").write_bytes(first + bytes(second))
     refused(load_ct, tmp_path / "t.nii.gz", "damaged|truncated")
+
+
+@pytest.mark.parametrize("kind", ["plain", "intercept", "padding"])
+def test_a_scan_is_made_into_hu_where_it_lies(tmp_path, kind):
+    """What loading holds at most, beside the scan: buffers of a few megabytes, and no second scan."""
+    import tracemalloc
+
+    from tapct_core.samples import load_sample
+
+    hu = np.tile(load_sample("abdomen_pelvis")["ct"].hu, (3, 3, 3))[:128, :256, :256]
+    stored = {"plain": hu, "intercept": (hu + 1024).astype(np.uint16), "padding": np.where(hu < -1000, -2000, hu)}[kind]
+    image = nib.Nifti1Image(np.ascontiguousarray(stored.T), np.diag([-1, -1, 2, 1.0]))
+    image.header.set_slope_inter(1, -1024 if kind == "intercept" else 0)
+    nib.save(image, tmp_path / "scan.nii")
+    tracemalloc.start()
+    try:
+        found = load_ct(tmp_path / "scan.nii").hu
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    expected = np.where(hu < -1000, AIR_HU, hu) if kind == "padding" else np.maximum(hu, AIR_HU)
+    np.testing.assert_array_equal(found, expected)
+    assert peak < 1.8 * found.nbytes

@@ -42,7 +42,8 @@ def test_under_ten_patients_nothing_is_called_better_however_large_the_differenc
 @pytest.mark.slow
 @pytest.mark.parametrize("patients", [5, 10, 20, 50])
 def test_equal_encoders_are_hardly_ever_told_apart(patients):
-    assert called_better(patients, 300, 300) <= 0.06
+    # A true rate of 5 % comes out above 6 % once in five runs of 300 experiments, and once in twelve of 900.
+    assert called_better(patients, 900, 300) <= 0.06
 
 
 def test_a_real_difference_is_seen_with_the_sign_of_the_sentence():
