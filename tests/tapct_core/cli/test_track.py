@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import nibabel as nib
 import numpy as np
@@ -186,8 +187,9 @@ def test_without_the_patient_nothing_that_is_written_or_printed_names_anybody(st
     assert not result["patient_key"]
     assert {row["lesion"] for row in result["findings"]} == {"lesion 1", "lesion 2"}
     assert [one["timepoint"] for one in result["responses"]] == ["scan 2"]
-    for text in (out, table.read_text(), report.read_text(encoding="utf-8")):
+    page = report.read_text(encoding="utf-8")
+    for text in (out, table.read_text(), re.sub(r"base64,[\w+/=]+", "", page)):  # pictures may spell anything
         assert "lesion 1" in text and "p1" not in text and "study file" not in text
         assert not [lesion.uid for lesion in load_study(study).lesions if lesion.uid in text]
-    assert "scans and lesions are numbered" in err and report.read_text(encoding="utf-8").count("<image ") == 4
+    assert "scans and lesions are numbered" in err and page.count("<image ") == 4
     assert [lesion.name for lesion in load_study(study).lesions] == ["first", "second"]

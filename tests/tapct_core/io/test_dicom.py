@@ -168,7 +168,7 @@ def test_rle_and_the_real_jpeg_2000_are_read(write, real_series):
 
 def test_a_missing_decoder_is_named(real_series, refused, monkeypatch):
     monkeypatch.setattr(get_decoder(JPEG2000Lossless), "_available", {})
-    refused(load_ct, real_series, r"JPEG 2000.*napari-tapct\[dicom\]")
+    refused(load_ct, real_series, r"JPEG 2000.*pip install .*pylibjpeg-openjpeg")
 
 
 def test_truncated_at_ten_places(write, refused, tmp_path):
